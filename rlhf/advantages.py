@@ -1,0 +1,62 @@
+"""How much better an action was than expected. Pure functions of rewards (and a critic's values)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation over (N, T): → (advantages, returns), both (N, T), 0 on padding.
+
+    δ_t = r_t + γ·V_{t+1} − V_t and A_t = δ_t + γλ·A_{t+1}, with V = A = 0 after the last response token; returns are A + V,
+    the critic's target. Schulman et al. 2016, eq. 16, https://arxiv.org/abs/1506.02438
+
+    λ = 0 is TD(0), λ = 1 Monte-Carlo. Worked example, γ = 1, λ = 0.5, rewards (0, 0, 1), values (.5, .6, .7):
+    δ = (.1, .1, .3); A₃ = .3, A₂ = .1 + .5·.3 = .25, A₁ = .1 + .5·.25 = .225.
+    """
+    mask = mask.to(values.dtype)
+    zero = torch.zeros((), dtype=values.dtype, device=values.device)
+    rewards, values = torch.where(mask > 0, rewards, zero), torch.where(mask > 0, values, zero)
+    advantages = torch.zeros_like(values)
+    next_value = torch.zeros_like(values[:, 0])
+    carry = torch.zeros_like(next_value)
+    for t in reversed(range(values.shape[1])):
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        carry = (delta + gamma * lam * carry) * mask[:, t]
+        advantages[:, t] = carry
+        next_value = values[:, t]
+    return advantages, advantages + values
+
+
+def group_relative(rewards: Tensor, group_size: int, scale: Literal["group", "batch", "none"]) -> Tensor:
+    """Reward minus the mean of its group, (N,) → (N,); the G rewards of a prompt stand next to one another.
+
+    ``scale``: divide by the group's unbiased standard deviation + 1e-4 ("group": Shao et al. 2024, §4.1.2,
+    https://arxiv.org/abs/2402.03300), by the batch's ("batch"), or not ("none": Dr. GRPO, https://arxiv.org/abs/2503.20783).
+    """
+    if rewards.ndim != 1 or rewards.numel() % group_size:
+        raise ValueError(f"{tuple(rewards.shape)} rewards do not split into groups of {group_size}")
+    grouped = rewards.view(-1, group_size)
+    centred = (grouped - grouped.mean(1, keepdim=True)).flatten()
+    match scale:
+        case "none":
+            return centred
+        case "batch":
+            return centred / (rewards.std() + 1e-4)
+        case "group":
+            return centred / (grouped.std(1, keepdim=True) + 1e-4).expand_as(grouped).flatten()
+    raise ValueError(f"unknown scale {scale!r}: choose group, batch or none")
+
+
+def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
+    """RLOO: reward minus the mean of the *other* rewards of its group, (N,) → (N,).
+
+    Ahmadian et al. 2024, eq. 8, https://arxiv.org/abs/2402.14740. Equal to G / (G − 1) · (r − group mean).
+    """
+    if group_size < 2:
+        raise ValueError("leave-one-out needs at least two responses in a group")
+    grouped = rewards.view(-1, group_size)
+    return ((grouped - grouped.mean(1, keepdim=True)) * group_size / (group_size - 1)).flatten()

@@ -1,0 +1,87 @@
+"""The one table of metrics: key, label, unit, definition, how to read it, and what looks broken but is not.
+
+Axis labels, tooltips and docs come from here and nowhere else. Keys follow TRL, so that numbers can be compared. All averages
+are over real response tokens, never over padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    key: str
+    label: str
+    unit: str
+    definition: str
+    reading: str
+    not_broken: str = ""
+    better: Literal["up", "down", ""] = ""
+
+
+_ALL = (
+    Metric("reward", "Reward", "", "Mean of the reward mix over the responses of the step, before KL and any normalisation.",
+           "The goal. Rising steadily is good; jumping up together with KL can be reward hacking: read the samples.", better="up"),
+    Metric("reward_std", "Reward spread", "", "Standard deviation of the reward over the responses of the step.",
+           "Near 0 there is nothing left to learn from, or every answer has become the same."),
+    Metric("kl", "KL to the reference", "nats / token", "Masked mean of k3 = e^(−d) − 1 + d, d = log π − log π_ref, on the fresh samples.",
+           "How far the policy has moved. Below 0.5 texts stay readable on these models; above 2 look at the samples.",
+           "It is never negative, because k3 is not; the k1 estimate (mean of d) can be negative on a small sample and that is noise."),
+    Metric("entropy", "Entropy", "nats / token", "Mean entropy of the policy's next-token distribution at the sampled positions.",
+           "Falls as the policy becomes sure. Near 0 it writes the same text every time.", "A slow fall is what learning looks like."),
+    Metric("loss", "Loss", "", "What the optimizer minimises, averaged over the updates of the step.", "For RL, look at reward and KL instead.",
+           "GRPO's loss stays near 0 from start to end: advantages sum to 0 in a group and the ratio is 1 at the first update. The gradient is not 0."),
+    Metric("loss/policy", "Policy loss", "", "The clipped surrogate, with sign for minimising.", "Small and noisy around 0.",
+           "Near 0 is normal: advantages have mean 0."),
+    Metric("loss/value", "Value loss", "", "Half the mean squared (clipped) error of the critic against its returns.", "Should fall in the first steps, then follow the reward's scale.",
+           "It may rise when the reward rises: the critic is chasing a moving target.", "down"),
+    Metric("loss/kl", "KL loss", "", "β times the mean KL estimate in the loss.", "The price paid for moving away from the reference."),
+    Metric("grad_norm", "Gradient norm", "", "Norm of the gradient before clipping, mean over the updates.", "Sudden tall spikes come before a collapse."),
+    Metric("learning_rate", "Learning rate", "", "The optimizer's step size at this step.", "Rises during warm-up."),
+    Metric("clip_ratio/region_mean", "Clipped tokens", "share", "Share of tokens whose probability ratio is outside the clip range on the side that cuts the gradient.",
+           "Above 0.3 the updates on one batch go too far: lower the learning rate or the epochs.",
+           "Exactly 0 with one update a batch: the ratio is 1 there."),
+    Metric("frac_reward_zero_std", "Groups with equal rewards", "share", "Share of prompts whose responses all got the same reward.",
+           "Such groups have advantage 0 and teach nothing.", "Rises as the task is solved: all answers of a group are right."),
+    Metric("completions/mean_length", "Response length", "tokens", "Mean number of tokens in a response, EOS included.", "A drift up or down is often the first sign of reward hacking."),
+    Metric("completions/clipped_ratio", "Cut responses", "share", "Share of responses that reached the length limit without an end.",
+           "High is normal for stories cut at 48 tokens."),
+    Metric("advantages/mean", "Mean advantage", "", "Mean advantage over the response tokens.", "Near 0 by construction.", "It is 0 up to different lengths."),
+    Metric("advantages/std", "Advantage spread", "", "Standard deviation of the advantage over the response tokens.", "About 1 where advantages are scaled; 0 means no signal."),
+    Metric("values/explained_variance", "Explained variance", "share", "1 − Var(returns − values) / Var(returns).",
+           "1: the critic predicts the returns; 0: no better than their mean.", "Negative at the start: an untrained critic is worse than a constant.", "up"),
+    Metric("values/mean", "Mean value", "", "Mean of the critic's estimate over the response tokens.", "Should come to match the mean return."),
+    Metric("ratio/mean", "Mean ratio", "", "Mean of π/π_old over the tokens in the updates.", "Stays near 1."),
+    Metric("rewards/chosen", "Implicit reward, chosen", "", "β·(log π − log π_ref) summed over the chosen answer.", "Should end above the rejected one.",
+           "It may fall: what counts is the margin to the rejected answer."),
+    Metric("rewards/rejected", "Implicit reward, rejected", "", "β·(log π − log π_ref) summed over the rejected answer.", "Falls, usually."),
+    Metric("rewards/margins", "Reward margin", "", "Chosen minus rejected implicit reward.", "Rises while the pairs are learned.", better="up"),
+    Metric("rewards/accuracies", "Reward accuracy", "share", "Share of pairs whose chosen answer has the higher implicit reward (a tie counts as half).", "0.5 is chance.",
+           "Exactly 0.5 before training: policy and reference are the same and every pair is a tie.", "up"),
+    Metric("logps/chosen", "Log-probability, chosen", "nats", "Summed log-probability of the chosen answer under the policy.", "Watch it beside the rejected one.",
+           "DPO lowers it too, often: the loss only asks that the rejected answer falls more."),
+    Metric("logps/rejected", "Log-probability, rejected", "nats", "Summed log-probability of the rejected answer under the policy.", "Falls."),
+    Metric("step_time", "Step time", "s", "Seconds that the step took, without evaluation and saving.", ""),
+    Metric("time/sampling", "Time in sampling", "s", "Seconds of the step spent in sampling.", ""),
+    Metric("time/scoring", "Time in scoring", "s", "Seconds of the step spent on rewards and reference log-probabilities.", ""),
+    Metric("time/updating", "Time in updating", "s", "Seconds of the step spent in forward, backward and optimizer.", ""),
+    Metric("tokens_per_second", "Tokens per second", "tokens / s", "Response tokens trained on, divided by the step time.", "", better="up"),
+    Metric("memory", "Memory", "MiB", "Peak memory of the device (GPU) or of the process (CPU).", ""),
+)  # fmt: skip
+
+METRICS: dict[str, Metric] = {metric.key: metric for metric in _ALL}
+
+
+def describe(key: str) -> Metric:
+    """The entry of a key; ``eval/…`` is its metric on held-out data, ``reward/NAME`` one part of the reward mix."""
+    if key in METRICS:
+        return METRICS[key]
+    if key.startswith("eval/"):
+        base = describe(key.removeprefix("eval/"))
+        return replace(base, key=key, label=f"{base.label} (held-out)", definition=f"On data that is not trained on: {base.definition}")
+    if key.startswith("reward/"):
+        name = key.removeprefix("reward/")
+        return Metric(key, f"Reward: {name}", "", f"Mean of the reward function “{name}” before its weight.", "One part of the reward mix.", better="up")
+    return Metric(key, key, "", "", "")
