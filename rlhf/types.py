@@ -20,8 +20,8 @@ class Rollout:
     prompt_mask: Tensor  # (N, P) bool, True on the prompt's tokens
     response_ids: Tensor  # (N, T) long, padded on the right
     response_mask: Tensor  # (N, T) bool, True on the response's tokens, its EOS among them
-    logprobs: Tensor  # (N, T) nats, under the distribution that was sampled from, at its temperature; 0 on padding
-    entropies: Tensor  # (N, T) nats, of the policy at the sampling temperature before top-k and top-p; 0 on padding
+    logprobs: Tensor  # (N, T) nats, of the policy at the sampling temperature, before top-k and top-p; 0 on padding
+    entropies: Tensor  # (N, T) nats, of the same distribution; 0 on padding
     finished: Tensor  # (N,) bool, ended by EOS or a stop string rather than by the length limit
     texts: list[str]  # N
     group_size: int  # G
