@@ -1,0 +1,514 @@
+"""One run folder as an object, and what can be done with the folders of a runs directory: create, open, list, delete.
+
+Reading is cheap enough to be done every second by every page: small files are read again only when they changed, growing
+ones from where the last look ended.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import secrets
+import shutil
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import rlhf
+from rlhf.errors import RunError
+from rlhf.runs import files
+from rlhf.runs.index import SampleIndex, Steps
+
+if TYPE_CHECKING:
+    from rlhf.config import Config
+    from rlhf.preferences import Dataset
+
+State = Literal["queued", "running", "paused", "finished", "stopped", "interrupted", "failed"]
+Request = Literal["run", "pause", "stop_keep", "stop_discard"]
+
+STATES: tuple[State, ...] = ("queued", "running", "paused", "finished", "stopped", "interrupted", "failed")
+TRASH = ".trash"
+OWN = ".workers"  # locks and notes of the workers and of the queue
+
+_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}")
+_CHECKPOINT = re.compile(r"step-(\d{1,9})|last")
+_TOKEN = re.compile(r"(?P<id>[A-Za-z0-9][A-Za-z0-9._-]*)~[0-9a-f]{8}")
+_EXTRAS = ("id", "created", "parent", "parent_checkpoint", "versions", "resolved")  # config.json beside the config's own fields
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """``since``: POSIX seconds; ``eta_seconds``: to the end of the run; ``queue_place``: 1 is next; ``do``: what the user can do."""
+
+    state: State
+    since: float = 0.0
+    message: str = ""
+    do: str = ""
+    step: int = 0
+    steps: int = 0
+    phase: str = ""
+    eta_seconds: float | None = None
+    steps_per_second: float | None = None
+    memory_bytes: int | None = None
+    queue_place: int | None = None
+    discarded: bool = False  # its checkpoints were thrown away on request
+    updated: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """A checkpoint that a model can be loaded from; ``name`` is "step-40"."""
+
+    name: str
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Properties read the folder each time, so that they are as fresh as the disk."""
+
+    id: str
+    root: Path
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.id
+
+    # -- what it is
+
+    @property
+    def problem(self) -> str:
+        """Why the folder cannot be used, in words; empty if it can."""
+        for name in ("config.json", "status.json"):
+            try:
+                if not isinstance(files.read_json(self.path / name), dict):
+                    return f"The run folder {self.id} is damaged: {name} holds no settings."
+            except FileNotFoundError:
+                return f"The run folder {self.id} is damaged: {name} is missing."
+            except (OSError, ValueError):
+                return f"The run folder {self.id} is damaged: {name} cannot be read."
+        return ""
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """The whole of config.json: the config as started, and versions, parent run and checkpoint, the device that was found."""
+        try:
+            value = files.read_json(self.path / "config.json")
+        except (OSError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings as they were started."""
+        return {key: value for key, value in self.info.items() if key not in _EXTRAS}
+
+    def load_config(self) -> Config:
+        """Raises ``ConfigError`` if another version of the app wrote settings that this one does not know."""
+        from rlhf.algorithms import make_config
+
+        return make_config(**{"algorithm": "", **self.config})
+
+    def load_data(self) -> Dataset:
+        from rlhf.preferences import read_data
+
+        return read_data(self.path / "data.jsonl")
+
+    @property
+    def algorithm(self) -> str:
+        return str(self.info.get("algorithm", ""))
+
+    @property
+    def model(self) -> str:
+        return str(self.info.get("model", ""))
+
+    @property
+    def created(self) -> float:
+        """POSIX seconds."""
+        created = self.info.get("created")
+        if isinstance(created, (int, float)):
+            return float(created)
+        try:
+            return self.path.stat().st_mtime
+        except OSError:
+            return 0.0
+
+    @property
+    def parent(self) -> str | None:
+        return self.info.get("parent")
+
+    @property
+    def name(self) -> str:
+        """The user's name for it, else its id."""
+        try:
+            return (self.path / "name.txt").read_text(encoding="utf-8").strip() or self.id
+        except (OSError, UnicodeDecodeError):
+            return self.id
+
+    def rename(self, name: str) -> None:
+        """An empty name takes the user's name away."""
+        name = " ".join(name.split())[:120]
+        target = self.path / "name.txt"
+        if not name:
+            target.unlink(missing_ok=True)
+            return
+        temporary = target.with_name(f".name.{os.getpid()}")
+        files.write_bytes(temporary, name.encode("utf-8", errors="replace"))
+        files.replace(temporary, target)
+
+    # -- how it is
+
+    @property
+    def status(self) -> Status:
+        raw = self.raw_status()
+        if raw is None:
+            return Status("failed", message=self.problem or "The run no longer exists.", do="Delete it, or start a new run.")
+        state = raw["state"]
+        if state == "running" and not self.alive:
+            raw = self.raw_status() or raw  # it may have ended between the two looks
+            if raw["state"] == "running":
+                return self._interrupted(raw)
+        status = Status(**{key: value for key, value in raw.items() if key in Status.__dataclass_fields__})
+        if status.state == "queued":
+            return replace(status, queue_place=_place(self))
+        if status.state == "running" and status.eta_seconds is not None:
+            return replace(status, eta_seconds=max(0.0, status.eta_seconds - max(0.0, time.time() - status.updated)))
+        return status
+
+    def raw_status(self) -> dict[str, Any] | None:
+        """status.json as it is written, which does not know whether its process still lives; None if it is damaged."""
+        try:
+            raw = files.read_json(self.path / "status.json")
+        except (OSError, ValueError):
+            return None
+        return raw if isinstance(raw, dict) and raw.get("state") in STATES else None
+
+    def _interrupted(self, raw: Mapping[str, Any]) -> Status:
+        step, steps = int(raw.get("step", 0)), int(raw.get("steps", 0))
+        return Status(
+            "interrupted",
+            since=float(raw.get("updated", raw.get("since", 0.0))),
+            message=f"The process that trained it ended at step {step} of {steps} without a word: killed, out of memory, or the machine restarted.",
+            do=self.resume_hint(),
+            step=step,
+            steps=steps,
+            steps_per_second=raw.get("steps_per_second"),
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether a process holds the run."""
+        return files.is_held(self.path / "run.lock")
+
+    @property
+    def request(self) -> tuple[Request, float]:
+        """What the user asked for last, and when (POSIX seconds)."""
+        try:
+            raw = files.read_json(self.path / "control.json")
+            return raw["request"], float(raw["time"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return "run", 0.0
+
+    def ask(self, request: Request) -> None:
+        files.write_json(self.path / "control.json", {"request": request, "time": time.time()})
+
+    # -- what it has
+
+    def checkpoint(self, name: str) -> Path:
+        """The folder of ``"step-40"`` or ``"last"``. Raises ``RunError`` if there is none of that name."""
+        path = self.path / "checkpoints" / name
+        if not _CHECKPOINT.fullmatch(name) or not path.is_dir():
+            have = ", ".join(info.name for info in self.checkpoints()) or "none"
+            raise RunError(f"The run {self.id} has no checkpoint “{name[:40]}”.", f"It has: {have}.")
+        return path
+
+    def checkpoints(self) -> list[CheckpointInfo]:
+        """In the order of their steps; ``last`` is not among them."""
+        found = []
+        try:
+            names = os.listdir(self.path / "checkpoints")
+        except OSError:
+            return []
+        for name in names:
+            match = _CHECKPOINT.fullmatch(name)
+            if match and match[1]:
+                found.append(CheckpointInfo(name, int(match[1]), self.path / "checkpoints" / name))
+        return sorted(found, key=lambda info: info.step)
+
+    @property
+    def last(self) -> Path | None:
+        """From here the run resumes. The second name is what a process that was killed while renaming leaves."""
+        for name in ("last", ".last-old"):
+            path = self.path / "checkpoints" / name
+            if path.is_dir():
+                return path
+        return None
+
+    def resume_hint(self) -> str:
+        if self.last is None:
+            return "There is no checkpoint yet: Resume starts it from the beginning."
+        return f"Resume continues from step {self.last_step}."
+
+    @property
+    def last_step(self) -> int | None:
+        last = self.last
+        try:
+            return int(files.read_json(last / "checkpoint.json")["step"]) if last else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One flat dict a step, ``{"step", "time", **metrics}``, in order; a step that was done again after a resume counts once."""
+        return _steps(self).rows()
+
+    def distributions_at(self, step: int) -> dict[str, list[float]]:
+        """Metric → values (at most 256) of one step; empty if there are none."""
+        return _steps(self).distributions(step)
+
+    def samples_at(self, step: int) -> list[dict[str, Any]]:
+        """The records of samples.jsonl of one step."""
+        return _samples(self).at(step)
+
+    def sample_steps(self) -> list[int]:
+        """The steps that have samples, in order."""
+        return _samples(self).steps()
+
+    def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Events from a byte offset on, and the offset for the next call. A half-written last line is left for that."""
+        return _records(self.path / "events.jsonl", offset)
+
+    def samples(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        return _records(self.path / "samples.jsonl", offset)
+
+
+def _records(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    records = []
+    for start, line in files.read_lines(path, offset):
+        offset = start + len(line) + 1
+        if (record := files.parse(line)) is not None:
+            records.append(record)
+    return records, offset
+
+
+_indexes: OrderedDict[Path, tuple[Steps, SampleIndex]] = OrderedDict()
+
+
+def _index(run: Run) -> tuple[Steps, SampleIndex]:
+    found = _indexes.pop(run.path, None)
+    if found is None:
+        steps = Steps(run.path / "events.jsonl")
+        found = (steps, SampleIndex(run.path / "samples.jsonl", steps))
+    _indexes[run.path] = found
+    while len(_indexes) > 256:
+        _indexes.popitem(last=False)
+    return found
+
+
+def _steps(run: Run) -> Steps:
+    return _index(run)[0]
+
+
+def _samples(run: Run) -> SampleIndex:
+    return _index(run)[1]
+
+
+# ---------------------------------------------------------------- the runs directory
+
+
+def runs_dir(explicit: str | Path | None = None) -> Path:
+    """The given folder, else RLHF_RUNS_DIR, else ./runs; absolute. It need not exist yet."""
+    return Path(explicit or os.environ.get("RLHF_RUNS_DIR") or "runs").expanduser().absolute()
+
+
+def valid_id(run_id: str) -> bool:
+    return bool(_ID.fullmatch(run_id)) and not run_id.endswith(".")
+
+
+def open_run(run_id: str, root: str | Path | None = None) -> Run:
+    """Raises ``RunError`` for an id that is malformed (``..``, ``/``) or unknown."""
+    root = runs_dir(root)
+    if not isinstance(run_id, str) or not valid_id(run_id):
+        raise RunError(f"“{str(run_id)[:80]}” is not the id of a run.", "An id has letters, digits, dots and dashes, as in the list of runs.")
+    run = Run(run_id, root)
+    if not run.path.is_dir():
+        raise RunError(f"There is no run {run_id} in {root}.", "It may have been deleted; see the list of runs.")
+    return run
+
+
+def list_runs(root: str | Path | None = None) -> list[Run]:
+    """All runs, newest first. Damaged folders are among them; their ``status`` says what is wrong."""
+    return sorted(_scan(runs_dir(root)), key=lambda run: (run.created, run.id), reverse=True)
+
+
+def _scan(root: Path) -> Iterator[Run]:
+    try:
+        entries = list(os.scandir(root))
+    except OSError:
+        return
+    for entry in entries:
+        if valid_id(entry.name) and entry.is_dir():
+            folder = entry.path
+            if any(os.path.exists(os.path.join(folder, name)) for name in ("config.json", "status.json", "events.jsonl")):
+                yield Run(entry.name, root)
+
+
+def queued(root: str | Path | None = None) -> list[Run]:
+    """The runs that wait, the next one first."""
+    waiting = []
+    for run in _scan(runs_dir(root)):
+        raw = run.raw_status()  # not .status: a place in the queue is worked out from this list
+        if raw and raw["state"] == "queued" and not run.problem:
+            waiting.append((raw.get("since", 0.0), run.id, run))
+    return [run for _, _, run in sorted(waiting, key=lambda item: item[:2])]
+
+
+def _place(run: Run) -> int | None:
+    ids = [other.id for other in queued(run.root)]
+    return ids.index(run.id) + 1 if run.id in ids else None
+
+
+@contextmanager
+def queue_lock(root: Path) -> Iterator[None]:
+    """Held for the moment in which a run is claimed, deleted or queued, or a worker starts or ends."""
+    folder = root / OWN
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = files.hold(folder / "queue.lock", timeout=10)
+    if lock is None:
+        raise RunError(f"The queue in {root} has been locked for ten seconds.", "Try again; if it lasts, end the process that holds queue.lock.")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+# ---------------------------------------------------------------- create and delete
+
+
+@cache
+def versions() -> dict[str, str]:
+    """What the run was started with, without importing it."""
+    found = {"rlhf": rlhf.__version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in ("torch", "transformers", "peft"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "missing"
+    return found
+
+
+def create(
+    config: Config,
+    dataset: Dataset,
+    root: str | Path | None = None,
+    parent: str | None = None,
+    name: str = "",
+    *,
+    queue: bool = True,
+) -> Run:
+    """A new run folder, complete when it appears. ``queue=False``: the caller runs it itself; no worker takes it.
+
+    ``parent``: the run whose settings or weights this one starts from; with ``config.adapter_from`` it is taken from there.
+    Raises ``RunError`` if the folder cannot be written or the checkpoint to start from does not exist.
+    """
+    from rlhf.preferences import write_data
+
+    root = runs_dir(root)
+    parent_checkpoint = None
+    if config.adapter_from:
+        parent_run, parent_checkpoint = find_checkpoint(config.adapter_from, root)
+        parent = parent or parent_run.id
+    now = time.time()
+    model = re.sub(r"[^a-z0-9]+", "-", Path(config.model).name.lower()).strip("-")[:24] or "model"
+    stem = f"{config.algorithm}-{model}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}"
+    draft = root / f".new-{secrets.token_hex(6)}"
+    try:
+        draft.mkdir(parents=True)
+        write_data(draft / "data.jsonl", dataset)
+        status = {"state": "queued" if queue else "running", "since": now, "updated": now, "step": 0, "steps": config.steps}
+        files.write_json(draft / "status.json", status)
+        files.write_json(draft / "control.json", {"request": "run", "time": now})
+        while True:
+            run = Run(f"{stem}-{secrets.token_hex(2)}", root)
+            extras = {
+                "id": run.id,
+                "created": now,
+                "parent": parent,
+                "parent_checkpoint": parent_checkpoint.name if parent_checkpoint else None,
+                "versions": versions(),
+            }
+            files.write_json(draft / "config.json", {**config.model_dump(mode="json"), **extras})
+            if not run.path.exists():
+                os.rename(draft, run.path)
+                break
+        if name:
+            run.rename(name)
+        return run
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise cannot_write(error, root) from error
+
+
+def cannot_write(error: OSError, folder: Path) -> RunError:
+    """What an ``OSError`` in a run folder means for the user."""
+    if files.disk_full(error, existing(folder)):
+        return RunError(f"The disk that holds {folder} is full.", "Delete runs that you no longer need, or free space in another way, and try again.")
+    return RunError(f"{folder} cannot be written: {error.strerror or error}.", "Give the app the right to write there, or choose another folder with RLHF_RUNS_DIR.")
+
+
+def existing(folder: Path) -> Path:
+    """The folder, or the nearest one above that exists."""
+    return next((path for path in (folder, *folder.parents) if path.exists()), Path.cwd())
+
+
+def find_checkpoint(reference: str, root: str | Path | None = None) -> tuple[Run, Path]:
+    """``"RUN_ID/step-40"`` → the run and the checkpoint's folder. Raises ``RunError``."""
+    run_id, _, name = reference.partition("/")
+    run = open_run(run_id, root)
+    return run, run.checkpoint(name)
+
+
+def delete(run: Run) -> str:
+    """Moves the run into the trash and returns the token that ``undo_delete`` takes. Raises ``RunError`` while it is running."""
+    with queue_lock(run.root):
+        open_run(run.id, run.root)
+        if run.alive:
+            raise RunError(f"The run {run.name} is running.", "Stop it, then delete it.")
+        trash = run.root / TRASH
+        trash.mkdir(exist_ok=True)
+        token = f"{run.id}~{secrets.token_hex(4)}"
+        try:
+            os.rename(run.path, trash / token)
+            os.utime(trash / token)
+        except OSError as error:
+            raise cannot_write(error, run.root) from error
+    _indexes.pop(run.path, None)
+    empty_trash(run.root)
+    return token
+
+
+def undo_delete(token: str, root: str | Path | None = None) -> Run:
+    """Puts a deleted run back. Raises ``RunError`` if it is no longer in the trash."""
+    root = runs_dir(root)
+    match = _TOKEN.fullmatch(token)
+    if not match or not valid_id(match["id"]) or not (root / TRASH / token).is_dir():
+        raise RunError("This run is no longer in the trash.", "Deleted runs are kept for a day.")
+    run = Run(match["id"], root)
+    if run.path.exists():
+        raise RunError(f"There is a run {run.id} again.", "Delete or rename its folder first.")
+    os.rename(root / TRASH / token, run.path)
+    return run
+
+
+def empty_trash(root: Path, older_than: float = 86_400.0) -> None:
+    """Removes for good what was deleted more than ``older_than`` seconds ago."""
+    for entry in (root / TRASH).glob("*~*"):
+        if time.time() - entry.stat().st_mtime > older_than:
+            shutil.rmtree(entry, ignore_errors=True)
