@@ -60,34 +60,69 @@ class Config(BaseModel):
 
     algorithm: str
     model: str = setting("story", "Embedded model, Hub id, or local folder to start from.", "few")
-    steps: int = setting(60, "Training steps; one step is one batch with all its inner updates.", "few", unit="steps", effect="longer training", ge=1, le=100_000)
+    steps: int = setting(
+        60,
+        "Training steps; one step is one batch with all its inner updates.",
+        "few",
+        unit="steps",
+        effect="longer training",
+        ge=1,
+        le=100_000,
+    )
     learning_rate: float = setting(
         1e-4, "Size of the optimizer's steps (AdamW).", "few", effect="faster, until the policy breaks", gt=0, le=1.0
     )
     seed: int = setting(0, "Seed of everything random; the same seed on the same machine gives the same run.", "few", ge=0, le=2**31 - 1)
 
-    adapter_from: str | None = setting(None, "Checkpoint of another run to start from, as RUN_ID/step-N; empty: the model as it was released.", "model")
+    adapter_from: str | None = setting(
+        None, "Checkpoint of another run to start from, as RUN_ID/step-N; empty: the model as it was released.", "model"
+    )
     tuning: Literal["full", "lora"] = setting("lora", "Train all weights, or a small LoRA adapter beside frozen ones.", "model")
     lora_rank: int = setting(16, "Rank of the LoRA matrices.", "model", effect="more capacity and memory", ge=1, le=256)
-    lora_alpha: int = setting(32, "LoRA's scale: the update is multiplied by alpha / rank.", "model", effect="stronger adapter", ge=1, le=1024)
-    lora_targets: str = setting("all-linear", "Layers that get an adapter: 'all-linear', or names separated by commas (q_proj,v_proj).", "model")
+    lora_alpha: int = setting(
+        32, "LoRA's scale: the update is multiplied by alpha / rank.", "model", effect="stronger adapter", ge=1, le=1024
+    )
+    lora_targets: str = setting(
+        "all-linear", "Layers that get an adapter: 'all-linear', or names separated by commas (q_proj,v_proj).", "model"
+    )
     device: Literal["auto", "cuda", "mps", "cpu"] = setting("auto", "Where to train; auto takes a GPU if there is one.", "model")
-    dtype: Literal["auto", "float32", "bfloat16"] = setting("auto", "Number format; auto is bfloat16 on a CUDA GPU and float32 elsewhere.", "model")
+    dtype: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "Number format; auto is bfloat16 on a CUDA GPU and float32 elsewhere.", "model"
+    )
 
     data: str = setting("", "Name of an embedded data set, or path of a file; 'custom' for data edited in the page.", "data")
     heldout: str = setting("", "File of held-out data; empty: the set's own, or a tenth of the data split off by prompt.", "data")
 
     warmup_steps: int = setting(0, "Steps over which the learning rate rises from 0.", "optimisation", unit="steps", ge=0, le=10_000)
-    max_grad_norm: float = setting(1.0, "Gradients are scaled down to this norm.", "optimisation", effect="larger single steps", gt=0, le=1000)
+    max_grad_norm: float = setting(
+        1.0, "Gradients are scaled down to this norm.", "optimisation", effect="larger single steps", gt=0, le=1000
+    )
     weight_decay: float = setting(0.0, "AdamW's weight decay.", "optimisation", effect="weights pulled to zero", ge=0, le=1)
     microbatch_size: int = setting(
-        64, "Sequences in one forward and backward pass; gradients are added up over the batch.", "optimisation", unit="sequences", effect="faster, more memory", ge=1, le=4096
+        64,
+        "Sequences in one forward and backward pass; gradients are added up over the batch.",
+        "optimisation",
+        unit="sequences",
+        effect="faster, more memory",
+        ge=1,
+        le=4096,
     )
 
-    eval_every: int = setting(10, "Steps between measurements on held-out data; 0: only at the start and the end.", "logging", unit="steps", ge=0, le=10_000)
-    eval_prompts: int = setting(64, "Held-out prompts or pairs that are measured each time.", "logging", effect="less noise, more time", ge=1, le=10_000)
+    eval_every: int = setting(
+        10, "Steps between measurements on held-out data; 0: only at the start and the end.", "logging", unit="steps", ge=0, le=10_000
+    )
+    eval_prompts: int = setting(
+        64, "Held-out prompts or pairs that are measured each time.", "logging", effect="less noise, more time", ge=1, le=10_000
+    )
     checkpoint_every: int = setting(20, "Steps between checkpoints.", "logging", unit="steps", effect="fewer checkpoints", ge=1, le=10_000)
-    sample_prompts: int = setting(2, "Prompts of each step that are kept with all their responses, token by token.", "logging", effect="more to look at, larger run folder", ge=0, le=64)
+    sample_prompts: int = setting(
+        2,
+        "Prompts of each step that are kept with all their responses, token by token.",
+        "logging",
+        effect="more to look at, larger run folder",
+        ge=0,
+        le=64,
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -118,18 +153,36 @@ class OnlineConfig(Config):
 
     reward: tuple[RewardTerm, ...] = setting((RewardTerm(name="negative"),), "Reward functions and their weights.", "few", min_length=1)
     beta: float = setting(
-        0.1, "Strength of the pull towards the reference (KL coefficient).", "few", effect="closer to the reference, smaller reward", ge=0, le=10
+        0.1,
+        "Strength of the pull towards the reference (KL coefficient).",
+        "few",
+        effect="closer to the reference, smaller reward",
+        ge=0,
+        le=10,
     )
-    prompts_per_step: int = setting(8, "Different prompts in a step.", "few", unit="prompts", effect="less noise, slower steps", ge=1, le=4096)
+    prompts_per_step: int = setting(
+        8, "Different prompts in a step.", "few", unit="prompts", effect="less noise, slower steps", ge=1, le=4096
+    )
 
     max_new_tokens: int = setting(48, "Longest response.", "sampling", unit="tokens", effect="longer texts, slower steps", ge=1, le=4096)
-    temperature: float = setting(1.0, "Temperature of sampling; log-probabilities are taken at the same temperature.", "sampling", effect="more variety", gt=0, le=5)
+    temperature: float = setting(
+        1.0, "Temperature of sampling; log-probabilities are taken at the same temperature.", "sampling", effect="more variety", gt=0, le=5
+    )
     top_p: float = setting(1.0, "Sample from the smallest set of tokens with this much probability; 1: from all.", "sampling", gt=0, le=1)
     top_k: int = setting(0, "Sample from the k most probable tokens; 0: from all.", "sampling", unit="tokens", ge=0, le=100_000)
     stop: tuple[str, ...] = setting((), "A response ends at the first of these strings.", "sampling")
 
-    epochs: int = setting(1, "Times that a batch is gone through (inner epochs).", "optimisation", effect="more from each sample, further off-policy", ge=1, le=64)
-    minibatches: int = setting(1, "Optimizer updates that each inner epoch is split into.", "optimisation", effect="more, noisier updates", ge=1, le=256)
+    epochs: int = setting(
+        1,
+        "Times that a batch is gone through (inner epochs).",
+        "optimisation",
+        effect="more from each sample, further off-policy",
+        ge=1,
+        le=64,
+    )
+    minibatches: int = setting(
+        1, "Optimizer updates that each inner epoch is split into.", "optimisation", effect="more, noisier updates", ge=1, le=256
+    )
 
     @field_validator("reward", mode="before")
     @classmethod
@@ -172,10 +225,24 @@ class GRPOConfig(OnlineConfig):
     }  # fmt: skip
 
     algorithm: Literal["grpo"] = "grpo"
-    group_size: int = setting(8, "Responses to each prompt; the group's mean is the baseline.", "few", unit="responses", effect="better baseline, slower steps", ge=2, le=1024)
-    epsilon_low: float = setting(0.2, "A probability ratio below 1 − ε is not pushed further down.", "regularisation", effect="larger policy changes", gt=0, lt=1)
-    epsilon_high: float = setting(0.2, "A probability ratio above 1 + ε is not pushed further up.", "regularisation", effect="larger policy changes", gt=0, le=10)
-    scale_rewards: Literal["group", "batch", "none"] = setting("group", "Divide advantages by the standard deviation of the group, of the batch, or not.", "regularisation")
+    group_size: int = setting(
+        8,
+        "Responses to each prompt; the group's mean is the baseline.",
+        "few",
+        unit="responses",
+        effect="better baseline, slower steps",
+        ge=2,
+        le=1024,
+    )
+    epsilon_low: float = setting(
+        0.2, "A probability ratio below 1 − ε is not pushed further down.", "regularisation", effect="larger policy changes", gt=0, lt=1
+    )
+    epsilon_high: float = setting(
+        0.2, "A probability ratio above 1 + ε is not pushed further up.", "regularisation", effect="larger policy changes", gt=0, le=10
+    )
+    scale_rewards: Literal["group", "batch", "none"] = setting(
+        "group", "Divide advantages by the standard deviation of the group, of the batch, or not.", "regularisation"
+    )
     variant: Literal["grpo"] = setting("grpo", "Which form of the loss.", "regularisation")
 
     @property
@@ -198,16 +265,38 @@ class PPOConfig(OnlineConfig):
     }  # fmt: skip
 
     algorithm: Literal["ppo"] = "ppo"
-    prompts_per_step: int = setting(32, "Different prompts in a step.", "few", unit="prompts", effect="less noise, slower steps", ge=1, le=4096)
+    prompts_per_step: int = setting(
+        32, "Different prompts in a step.", "few", unit="prompts", effect="less noise, slower steps", ge=1, le=4096
+    )
     samples_per_prompt: int = setting(2, "Responses to each prompt.", "sampling", unit="responses", effect="slower steps", ge=1, le=1024)
-    epochs: int = setting(2, "Times that a batch is gone through (inner epochs).", "optimisation", effect="more from each sample, further off-policy", ge=1, le=64)
-    clip_range: float = setting(0.2, "The probability ratio is clipped to 1 ± this.", "regularisation", effect="larger policy changes", gt=0, lt=1)
-    value_clip_range: float = setting(0.2, "The critic's new estimate is clipped to the old one ± this.", "regularisation", effect="faster critic", gt=0, le=100)
-    value_coef: float = setting(0.5, "Weight of the critic's loss.", "regularisation", effect="faster critic, at the policy's cost where they share weights", ge=0, le=100)
+    epochs: int = setting(
+        2,
+        "Times that a batch is gone through (inner epochs).",
+        "optimisation",
+        effect="more from each sample, further off-policy",
+        ge=1,
+        le=64,
+    )
+    clip_range: float = setting(
+        0.2, "The probability ratio is clipped to 1 ± this.", "regularisation", effect="larger policy changes", gt=0, lt=1
+    )
+    value_clip_range: float = setting(
+        0.2, "The critic's new estimate is clipped to the old one ± this.", "regularisation", effect="faster critic", gt=0, le=100
+    )
+    value_coef: float = setting(
+        0.5,
+        "Weight of the critic's loss.",
+        "regularisation",
+        effect="faster critic, at the policy's cost where they share weights",
+        ge=0,
+        le=100,
+    )
     value_learning_rate: float = setting(1e-3, "Learning rate of the value head.", "optimisation", effect="faster critic", gt=0, le=1)
     entropy_coef: float = setting(0.0, "Bonus for the entropy of the policy.", "regularisation", effect="more exploration", ge=0, le=10)
     gamma: float = setting(1.0, "Discount of later rewards.", "regularisation", effect="sees further ahead", ge=0, le=1)
-    lam: float = setting(0.95, "GAE's λ: 0 trusts the critic, 1 the sampled return.", "regularisation", effect="less bias, more variance", ge=0, le=1)
+    lam: float = setting(
+        0.95, "GAE's λ: 0 trusts the critic, 1 the sampled return.", "regularisation", effect="less bias, more variance", ge=0, le=1
+    )
     whiten_advantages: bool = setting(True, "Scale the advantages of a batch to mean 0 and deviation 1.", "regularisation")
 
     @property
@@ -219,18 +308,30 @@ class DPOConfig(Config):
     """Direct preference optimisation; see rlhf/algorithms/dpo.py."""
 
     PRESETS: ClassVar = {
-        "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 1e-4},
+        "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 1e-4, "append_eos": False},
         "sums": {"data": "sums-pairs", "tuning": "full", "learning_rate": 1e-4},
         "other": {"data": "story-pairs", "learning_rate": 5e-5, "microbatch_size": 8, "pairs_per_step": 8, "eval_prompts": 32},
     }  # fmt: skip
 
     algorithm: Literal["dpo"] = "dpo"
-    beta: float = setting(0.1, "How strongly the implicit reward is tied to the reference.", "few", effect="closer to the reference", gt=0, le=10)
+    beta: float = setting(
+        0.1, "How strongly the implicit reward is tied to the reference.", "few", effect="closer to the reference", gt=0, le=10
+    )
     pairs_per_step: int = setting(32, "Preference pairs in a step.", "few", unit="pairs", effect="less noise, slower steps", ge=1, le=4096)
-    eval_prompts: int = setting(200, "Held-out pairs that are measured each time.", "logging", unit="pairs", effect="less noise, more time", ge=1, le=10_000)
+    eval_prompts: int = setting(
+        200, "Held-out pairs that are measured each time.", "logging", unit="pairs", effect="less noise, more time", ge=1, le=10_000
+    )
     max_response_tokens: int = setting(128, "Answers are cut to this length.", "data", unit="tokens", effect="slower steps", ge=1, le=4096)
+    append_eos: bool = setting(True, "Put the end-of-text token after each answer; off where answers are cut off mid-way.", "data")
     variant: Literal["sigmoid"] = setting("sigmoid", "Which form of the loss.", "regularisation")
-    label_smoothing: float = setting(0.0, "Assumed share of pairs that are labelled the wrong way round.", "regularisation", effect="less trust in the labels", ge=0, lt=0.5)
+    label_smoothing: float = setting(
+        0.0,
+        "Assumed share of pairs that are labelled the wrong way round.",
+        "regularisation",
+        effect="less trust in the labels",
+        ge=0,
+        lt=0.5,
+    )
 
 
 def describe_validation(error: ValidationError) -> ConfigError:

@@ -47,9 +47,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The weights as they are after ``step`` steps. Whoever receives the event may call ``save`` at once, or not at all.
+    """The weights as they are after ``step`` steps. Whoever receives the event calls ``save(folder)`` at once, or not at all.
 
-    ``resumable``: also holds the optimizer, value head and random states, so that the run continues as if never interrupted.
+    Two kinds come, one event each: not ``resumable`` is small (adapter or weights) and is kept as ``checkpoints/step-N``;
+    ``resumable`` also holds the optimizer and the value head, so that the run continues exactly, and replaces ``checkpoints/last``.
     """
 
     step: int

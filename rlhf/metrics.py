@@ -68,7 +68,8 @@ _ALL = (
     Metric("time/scoring", "Time in scoring", "s", "Seconds of the step spent on rewards and reference log-probabilities.", ""),
     Metric("time/updating", "Time in updating", "s", "Seconds of the step spent in forward, backward and optimizer.", ""),
     Metric("tokens_per_second", "Tokens per second", "tokens / s", "Response tokens trained on, divided by the step time.", "", better="up"),
-    Metric("memory", "Memory", "MiB", "Peak memory of the device (GPU) or of the process (CPU).", ""),
+    Metric("tokens", "Response tokens", "tokens", "Response tokens in the step.", ""),
+    Metric("memory", "Memory", "MiB", "Peak memory of the device (GPU), or the memory that the process holds (CPU).", ""),
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {metric.key: metric for metric in _ALL}
@@ -83,5 +84,12 @@ def describe(key: str) -> Metric:
         return replace(base, key=key, label=f"{base.label} (held-out)", definition=f"On data that is not trained on: {base.definition}")
     if key.startswith("reward/"):
         name = key.removeprefix("reward/")
-        return Metric(key, f"Reward: {name}", "", f"Mean of the reward function “{name}” before its weight.", "One part of the reward mix.", better="up")
+        return Metric(
+            key,
+            f"Reward: {name}",
+            "",
+            f"Mean of the reward function “{name}” before its weight.",
+            "One part of the reward mix.",
+            better="up",
+        )
     return Metric(key, key, "", "", "")

@@ -1,0 +1,89 @@
+"""The optimizer's side of a step: random numbers, mini- and microbatches, warm-up, clipping, and the refusal of NaN."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlhf.config import Config
+from rlhf.errors import NonFiniteError
+from rlhf.types import Stats
+
+
+def derive_seed(seed: int, *purpose: object) -> int:
+    """A seed for one purpose at one step. Nothing random depends on what was drawn before, so a resumed run needs no random state."""
+    return random.Random(f"{seed}/{'/'.join(map(str, purpose))}").getrandbits(63)
+
+
+def batch_indices(count: int, size: int, step: int, seed: int) -> list[int]:
+    """The items of batch ``step`` (from 1): epochs over ``count`` items, each in an order of its own, cut into batches of ``size``."""
+    positions = range((step - 1) * size, step * size)
+    orders: dict[int, list[int]] = {}
+    for epoch in {position // count for position in positions}:
+        orders[epoch] = random.Random(derive_seed(seed, "order", epoch)).sample(range(count), count)
+    return [orders[position // count][position % count] for position in positions]
+
+
+def split(order: Tensor, size: int) -> Iterator[Tensor]:
+    """Consecutive parts of ``order`` of at most ``size`` entries."""
+    yield from order.split(size)
+
+
+class Updater:
+    """AdamW with warm-up and gradient clipping. Gathers the statistics of all updates of a step."""
+
+    def __init__(self, groups: list[dict[str, Any]], config: Config):
+        self.groups = groups
+        self.config = config
+        self.parameters: list[nn.Parameter] = [p for group in groups for p in group["params"]]
+        # fused: one kernel for all parameters, on the CPU too; it is a third of the step's small operators
+        self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._stats: dict[str, list[tuple[float, Tensor]]] = defaultdict(list)
+
+    def update(
+        self, order: Tensor, step: int, loss: Callable[[Tensor], tuple[Tensor, Stats]], weight: Callable[[Tensor], float] | None = None
+    ) -> None:
+        """One optimizer update on the rows ``order``, gradients added up over microbatches.
+
+        ``loss(rows)`` → (mean loss over the rows, stats); ``weight(rows)``: the rows' share of the whole mean (default: their number
+        over all rows). Raises ``NonFiniteError`` before the weights are touched.
+        """
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * min(1.0, step / self.config.warmup_steps) if self.config.warmup_steps else rate
+        for rows in split(order, self.config.microbatch_size):
+            share = weight(rows) if weight else len(rows) / len(order)
+            value, stats = loss(rows)
+            (value * share).backward()
+            for key, stat in stats.items():
+                self._stats[key].append((share, stat.detach()))
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        if not bool(torch.isfinite(norm)):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise NonFiniteError(
+                f"The gradient became {float(norm)} at step {step}; the weights are those of the last good update.",
+                f"Lower the learning rate (now {self.config.learning_rate:g}) or max_grad_norm (now {self.config.max_grad_norm:g}).",
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._stats["grad_norm"].append((1.0, norm.detach()))
+
+    def take_stats(self) -> dict[str, float]:
+        """Means over the updates since the last call, and the learning rate."""
+        means = {}
+        for key, entries in self._stats.items():
+            weights = sum(share for share, _ in entries)
+            means[key] = float(sum(share * value.double() for share, value in entries)) / weights  # pyright: ignore[reportArgumentType]
+        self._stats.clear()
+        return {**means, "learning_rate": float(self.optimizer.param_groups[0]["lr"])}
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.optimizer.load_state_dict(dict(state))
