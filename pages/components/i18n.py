@@ -1,0 +1,56 @@
+"""The language of the pages. Every string that is shown goes through ``_()``; English is the source.
+
+Catalogues are ordinary gettext: ``assets/locale/LANGUAGE/LC_MESSAGES/playground.po``, compiled to ``.mo`` beside it. After a change of strings:
+
+    pybabel extract -F assets/locale/babel.cfg -k _ -o assets/locale/playground.pot .
+    pybabel update -i assets/locale/playground.pot -d assets/locale -D playground
+    pybabel compile -d assets/locale -D playground
+
+A sentence with numbers in it is translated whole: ``_("Step {step} of {steps}").format(step=3, steps=50)``.
+"""
+
+from __future__ import annotations
+
+import gettext
+from functools import cache
+from pathlib import Path
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+LOCALES = Path(__file__).resolve().parents[2] / "assets" / "locale"
+LANGUAGES: dict[str, str] = {"en": "English", "zh_CN": "简体中文"}
+KEY = "lang"
+
+
+@cache
+def _catalogue(language: str) -> gettext.NullTranslations:
+    return gettext.translation("playground", LOCALES, languages=[language], fallback=True)
+
+
+def language() -> str:
+    """The language of this session; English outside of one."""
+    if get_script_run_ctx(suppress_warning=True) is None:
+        return "en"
+    chosen = st.session_state.get(KEY, "en")
+    return chosen if chosen in LANGUAGES else "en"
+
+
+def _(text: str) -> str:
+    """The text in the session's language, or as it is where the catalogue has none."""
+    if not text:
+        return ""  # gettext answers the empty string with the catalogue's header
+    return _catalogue(language()).gettext(text)
+
+
+def switch() -> None:
+    """The language switch. Drawn before everything else, so that the rest of the same run already has the language."""
+    st.selectbox(
+        _("Language"),
+        list(LANGUAGES),
+        format_func=LANGUAGES.__getitem__,
+        key=KEY,
+        bind="query-params",
+        persist_state="session",
+        label_visibility="collapsed",
+    )

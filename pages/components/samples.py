@@ -1,0 +1,210 @@
+"""The second pane: the prompts and responses of one step, token by token, coloured by what the user asks for; a click leads to the formula."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from pages.components import formula
+from pages.components.i18n import _
+from pages.components.numbers import number
+from pages.components.state import Feed, Focus, focus
+from pages.components.text import plain, shortened
+from pages.components.tokens import TokenRow, token_rows
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """What tokens can be coloured by. ``scale`` as in tokens.py."""
+
+    key: str
+    label: str
+    scale: Any
+
+
+def colourings(algorithm: str, record: Record) -> list[Colouring]:
+    """Those whose numbers the record has, the most telling first."""
+    answers = answers_of(record)
+    tokens = answers[0][1]["tokens"] if answers else {}
+    found = [
+        Colouring("advantages", _("Advantage"), "diverging"),
+        Colouring("moved", _("Change of log-probability, policy − reference"), "diverging"),
+        Colouring("ratio", _("Ratio − 1"), "diverging"),
+        Colouring("k3", _("KL, k3 (nats)"), "sequential"),
+        Colouring("surprise", _("Surprise, −log π (nats)"), "sequential"),
+        Colouring("entropies", _("Entropy (nats)"), "sequential"),
+        Colouring("values", _("Critic's value"), "diverging"),
+        Colouring("rewards", _("Reward of the token"), "diverging"),
+    ]
+    needs = {"moved": "ref_logprobs", "k3": "ref_logprobs", "surprise": "logprobs"}
+    found = [c for c in found if tokens.get(needs.get(c.key, c.key))]
+    if algorithm == "dpo":
+        return [c for c in found if c.key not in ("k3",)]
+    if record.get("split") == "heldout":
+        return [c for c in found if c.key not in ("advantages", "ratio")]
+    if algorithm == "grpo" and all(abs(r - 1) < 1e-9 for _place, a in answers for r in a["tokens"].get("ratio", [1.0])):
+        return [c for c in found if c.key != "ratio"]  # one update a batch: 1 everywhere
+    return found
+
+
+def token_values(answer: Record, colouring: str) -> list[float]:
+    """A number for each token of an answer."""
+    tokens = answer["tokens"]
+    match colouring:
+        case "moved":
+            return [p - q for p, q in zip(tokens["logprobs"], tokens["ref_logprobs"], strict=True)]
+        case "k3":
+            return [formula.k3(p, q) for p, q in zip(tokens["logprobs"], tokens["ref_logprobs"], strict=True)]
+        case "ratio":
+            return [r - 1 for r in tokens["ratio"]]
+        case "surprise":
+            return [-p for p in tokens["logprobs"]]
+        case _:
+            return list(tokens[colouring])
+
+
+def answers_of(record: Record) -> list[tuple[int | str, Record]]:
+    """(place in the record, answer): responses with the best reward first, or the chosen and the rejected answer."""
+    if "responses" in record:
+        return sorted(enumerate(record["responses"]), key=lambda item: -item[1]["reward"])
+    return [(side, record[side]) for side in ("chosen", "rejected") if side in record]
+
+
+def heading(place: int | str, answer: Record) -> str:
+    """The line above an answer."""
+    if place == "chosen":
+        return f"{_('Chosen')} · {_('implicit reward')} {number(answer['reward'], sign=True)}"
+    if place == "rejected":
+        return f"{_('Rejected')} · {_('implicit reward')} {number(answer['reward'], sign=True)}"
+    parts = [f"{_('reward')} {number(answer['reward'], sign=True)}"]
+    if len(answer.get("reward_parts", {})) > 1:
+        parts[0] += " (" + ", ".join(f"{name} {number(value, sign=True)}" for name, value in answer["reward_parts"].items()) + ")"
+    if answer.get("advantage") is not None:
+        parts.append(f"{_('advantage')} {number(answer['advantage'], sign=True)}")
+    parts.append(_("{count} tokens").format(count=len(answer["tokens"]["ids"])))
+    if not answer.get("finished", True):
+        parts.append(_("cut at the length limit"))
+    return " · ".join(parts)
+
+
+def records_at(feed: Feed, step: int) -> list[Record]:
+    """The records of a step, training prompts first; read once for as long as the step does not change."""
+    cached = feed.drawn.get("records")
+    if cached and cached[0] == (step, feed.version):
+        return cached[1]
+    records = sorted(feed.run.samples_at(step), key=lambda r: r.get("split") == "heldout")
+    feed.drawn["records"] = ((step, feed.version), records)
+    return records
+
+
+def step_picker(feed: Feed, at: Focus, alive: bool) -> int | None:
+    """The step that is looked at: the newest while nothing is chosen. None before the first samples."""
+    steps = feed.run.sample_steps()
+    if not steps:
+        return None
+    newest = steps[-1]
+    run_id = feed.run.id
+    shown = at.step if at.step is not None else newest
+    shown = min(steps, key=lambda s: (abs(s - shown), -s))
+    last = max(newest, int(feed.run.config.get("steps") or newest))
+    key = f"step:{run_id}"
+    st.session_state[key] = shown
+
+    def picked() -> None:
+        at.step, at.token = int(st.session_state[key]), None
+
+    def follow() -> None:
+        at.step, at.token = None, None
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        if last > steps[0]:
+            st.slider(_("Step"), steps[0], last, key=key, on_change=picked, width=420)
+        if at.step is not None:
+            label = _("Follow the newest") if alive else _("Last step")
+            st.button(label, icon=":material/skip_next:", key=f"follow:{run_id}", on_click=follow, type="tertiary")
+    return shown
+
+
+def pane(feed: Feed, alive: bool) -> None:
+    """Step → prompts and responses → formula, for one run."""
+    at = focus(feed.run.id)
+    step = step_picker(feed, at, alive)
+    if step is None:
+        st.caption(_("The first samples come with the first step."))
+        return
+    records = records_at(feed, step)
+    if not records:
+        st.caption(_("No samples were kept at this step."))
+        return
+    algorithm = feed.run.algorithm
+    at.prompt = min(at.prompt, len(records) - 1)
+    record = _choose_record(feed.run.id, at, records)
+    options = colourings(algorithm, record)
+    colouring = _choose_colouring(options)
+    _prompt(record)
+    answers = answers_of(record)
+    rows = [_row(place, answer, colouring) for place, answer in answers]
+    key = f"tokens:{feed.run.id}"
+    clicked = token_rows(rows, key=key, scale=colouring.scale if colouring else "diverging", legend=colouring.label if colouring else "")
+    if clicked:
+        at.response, at.token = answers[clicked[0]][0], clicked[1]
+    else:
+        at.response, at.token = None, None
+    _formula_pane(algorithm, feed, record, at, answers)
+
+
+def _choose_record(run_id: str, at: Focus, records: Sequence[Record]) -> Record:
+    if len(records) == 1:
+        return records[0]
+
+    def name(i: int) -> str:
+        kind = _("held-out") if records[i].get("split") == "heldout" else _("trained on")
+        return f"{i + 1} · {kind} · {shortened(records[i]['prompt'], 60)}"
+
+    key = f"prompt:{run_id}"
+    if st.session_state.get(key, 0) not in range(len(records)):
+        st.session_state[key] = 0
+    at.prompt = st.selectbox(_("Prompt"), range(len(records)), format_func=name, key=key, label_visibility="collapsed")
+    return records[at.prompt]
+
+
+def _choose_colouring(options: Sequence[Colouring]) -> Colouring | None:
+    if not options:
+        return None
+    names = {c.key: c for c in options}
+    key = "colour-tokens-by"
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = options[0].key
+    chosen = st.selectbox(_("Colour tokens by"), list(names), format_func=lambda k: names[k].label, key=key)
+    return names[chosen]
+
+
+def _prompt(record: Record) -> None:
+    answer = record.get("answer")
+    note = f" · {_('right answer')}: {plain(str(answer))}" if answer else ""
+    label = f" · {plain(record['label'])}" if record.get("label") else ""
+    st.markdown(f"{plain(record['prompt'])}  \n:small[:gray[{_('prompt')}{note}{label}]]")
+
+
+def _row(place: int | str, answer: Record, colouring: Colouring | None) -> TokenRow:
+    values = token_values(answer, colouring.key) if colouring else []
+    return TokenRow(answer["tokens"]["strings"], values, label=heading(place, answer))
+
+
+def _formula_pane(algorithm: str, feed: Feed, record: Record, at: Focus, answers: Sequence[tuple[int | str, Record]]) -> None:
+    chosen = at.response is not None
+    if not chosen and algorithm != "dpo":
+        st.caption(f":material/touch_app: {_('Click a token to see the formula with its numbers put in.')}")
+        return
+    place = at.response if at.response is not None else answers[0][0]
+    with st.container(border=True, key="formula"):
+        st.markdown(f"**{_('The formula with its numbers')}**")
+        formula.explain(algorithm, feed.run.config, record, place, at.token)
+        if not chosen:
+            st.caption(f":material/touch_app: {_('Click a token to see its part.')}")
+

@@ -1,0 +1,44 @@
+"""Home: what this is, one button that starts a real run, and its answers before and after."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.components import charts, demo, state
+from pages.components.i18n import _
+from pages.components.live import live_panel
+
+PAGE = "home"
+
+st.title("RLHF Playground")
+st.markdown(
+    _(
+        "Watch a small language model learn what people prefer.  \n"
+        "Everything here is real: real weights, real gradients, real samples, trained on this machine while you look.  \n"
+        "Every number can be opened, from the plot to the step, to the token, to the formula."
+    )
+)
+
+run_id = state.shown_run(PAGE)
+demo.start_buttons(PAGE, run_id)
+
+if run_id:
+    live_panel(run_id, compact=True)
+    demo.before_and_after(run_id)
+else:
+    charts.preload()
+
+st.divider()
+cards = [
+    ("model.py", ":material/psychology:", _("Model"), _("Load a model, let it write, and see the probability of every next token.")),
+    ("grpo.py", ":material/groups:", "GRPO", _("Answers compete within a group; the better half is reinforced.")),
+    ("ppo.py", ":material/school:", "PPO", _("A critic learns what to expect; what beats it is reinforced.")),
+    ("dpo.py", ":material/thumbs_up_down:", "DPO", _("Learn from pairs, a preferred and a rejected answer, without sampling.")),
+    ("compare.py", ":material/compare:", _("Compare"), _("The same prompts before and after, side by side, token by token.")),
+    ("runs.py", ":material/stacked_line_chart:", _("Runs"), _("All runs: curves over one another, settings, downloads.")),
+]
+for row in (cards[:3], cards[3:]):
+    for column, (page, icon, title, text) in zip(st.columns(3), row, strict=True):
+        with column.container(border=True, height="stretch"):
+            st.page_link(page, label=f"**{title}**", icon=icon)
+            st.caption(text)

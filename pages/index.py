@@ -1,0 +1,43 @@
+"""The frame of every page: title, theme, language, navigation, sidebar."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # Streamlit puts this folder there, not the one above it
+    sys.path.insert(0, str(ROOT))
+
+from pages.components import i18n, theme  # noqa: E402
+from pages.components.i18n import _  # noqa: E402
+from pages.components.sidebar import sidebar  # noqa: E402
+
+st.set_page_config("RLHF Playground", page_icon=":material/tune:", layout="wide")
+theme.style()
+
+with st.sidebar:
+    under_way = st.container()
+    i18n.switch()
+
+navigation = {
+    _("Start"): [
+        st.Page("home.py", title=_("Home"), icon=":material/home:", default=True),
+        st.Page("model.py", title=_("Model"), icon=":material/psychology:"),
+    ],
+    _("Align"): [
+        st.Page("grpo.py", title="GRPO", icon=":material/groups:"),
+        st.Page("ppo.py", title="PPO", icon=":material/school:"),
+        st.Page("dpo.py", title="DPO", icon=":material/thumbs_up_down:"),
+    ],
+    _("Look"): [
+        st.Page("runs.py", title=_("Runs"), icon=":material/stacked_line_chart:"),
+        st.Page("compare.py", title=_("Compare"), icon=":material/compare:"),
+    ],
+}
+page = st.navigation(navigation)
+with under_way:
+    sidebar()
+page.run()
