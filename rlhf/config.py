@@ -151,7 +151,9 @@ class Config(BaseModel):
 class OnlineConfig(Config):
     """Settings of the algorithms that sample from the policy while they train it."""
 
-    reward: tuple[RewardTerm, ...] = setting((RewardTerm(name="negative"),), "Reward functions and their weights.", "few", min_length=1)
+    reward: tuple[RewardTerm, ...] = setting(
+        (RewardTerm(name="negative", weight=1.0),), "Reward functions and their weights.", "few", min_length=1
+    )
     beta: float = setting(
         0.1,
         "Strength of the pull towards the reference (KL coefficient).",
@@ -217,12 +219,32 @@ class GRPOConfig(OnlineConfig):
     PRESETS: ClassVar = {
         "story": {"data": "story-prompts", "tuning": "full", "learning_rate": 1e-4},
         "sums": {
-            "data": "sums-prompts", "tuning": "full", "reward": "correct", "learning_rate": 3e-4, "prompts_per_step": 32, "group_size": 16,
-            "max_new_tokens": 4, "steps": 180, "beta": 0.0, "microbatch_size": 512, "eval_every": 20, "eval_prompts": 256, "checkpoint_every": 60,
+            "data": "sums-prompts",
+            "tuning": "full",
+            "reward": "correct",
+            "learning_rate": 3e-4,
+            "prompts_per_step": 32,
+            "group_size": 16,
+            "max_new_tokens": 4,
+            "steps": 180,
+            "beta": 0.0,
+            "microbatch_size": 512,
+            "eval_every": 20,
+            "eval_prompts": 256,
+            "checkpoint_every": 60,
         },
-        "other": {"data": "story-prompts", "reward": "positive", "learning_rate": 5e-5, "prompts_per_step": 4, "max_new_tokens": 64,
-                  "microbatch_size": 16, "beta": 0.04, "eval_prompts": 16, "steps": 40},
-    }  # fmt: skip
+        "other": {
+            "data": "story-prompts",
+            "reward": "positive",
+            "learning_rate": 5e-5,
+            "prompts_per_step": 4,
+            "max_new_tokens": 64,
+            "microbatch_size": 16,
+            "beta": 0.04,
+            "eval_prompts": 16,
+            "steps": 40,
+        },
+    }
 
     algorithm: Literal["grpo"] = "grpo"
     group_size: int = setting(
@@ -256,13 +278,34 @@ class PPOConfig(OnlineConfig):
     PRESETS: ClassVar = {
         "story": {"data": "story-prompts", "tuning": "full", "learning_rate": 1e-4, "value_learning_rate": 1e-3},
         "sums": {
-            "data": "sums-prompts", "tuning": "full", "reward": "correct", "learning_rate": 3e-4, "value_learning_rate": 1e-3, "prompts_per_step": 256,
-            "samples_per_prompt": 2, "max_new_tokens": 4, "steps": 120, "beta": 0.01, "microbatch_size": 512, "eval_every": 20, "eval_prompts": 256,
+            "data": "sums-prompts",
+            "tuning": "full",
+            "reward": "correct",
+            "learning_rate": 3e-4,
+            "value_learning_rate": 1e-3,
+            "prompts_per_step": 256,
+            "samples_per_prompt": 2,
+            "max_new_tokens": 4,
+            "steps": 120,
+            "beta": 0.01,
+            "microbatch_size": 512,
+            "eval_every": 20,
+            "eval_prompts": 256,
             "checkpoint_every": 60,
         },
-        "other": {"data": "story-prompts", "reward": "positive", "learning_rate": 3e-5, "prompts_per_step": 16, "samples_per_prompt": 1,
-                  "max_new_tokens": 64, "microbatch_size": 16, "beta": 0.05, "eval_prompts": 16, "steps": 40},
-    }  # fmt: skip
+        "other": {
+            "data": "story-prompts",
+            "reward": "positive",
+            "learning_rate": 3e-5,
+            "prompts_per_step": 16,
+            "samples_per_prompt": 1,
+            "max_new_tokens": 64,
+            "microbatch_size": 16,
+            "beta": 0.05,
+            "eval_prompts": 16,
+            "steps": 40,
+        },
+    }
 
     algorithm: Literal["ppo"] = "ppo"
     prompts_per_step: int = setting(
@@ -311,7 +354,7 @@ class DPOConfig(Config):
         "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 1e-4, "append_eos": False},
         "sums": {"data": "sums-pairs", "tuning": "full", "learning_rate": 1e-4},
         "other": {"data": "story-pairs", "learning_rate": 5e-5, "microbatch_size": 8, "pairs_per_step": 8, "eval_prompts": 32},
-    }  # fmt: skip
+    }
 
     algorithm: Literal["dpo"] = "dpo"
     beta: float = setting(

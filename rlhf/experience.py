@@ -1,4 +1,4 @@
-"""What the online algorithms share: responses to a batch of prompts, their rewards, their distance from the reference, and their records."""
+"""What the online algorithms share: responses to a batch of prompts, their rewards, their KL to the reference, and their records."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from rlhf.preferences import Dataset, Prompt
 from rlhf.rewards import Context, RewardMix, Scored
 from rlhf.rollout import SamplingConfig, end_ids, sample, token_strings
 from rlhf.types import Rollout, Sequences
-
 
 SPREADS = {"reward_std", "frac_reward_zero_std", "tokens"}  # not means over prompts, so not averaged over parts of the held-out set
 

@@ -157,7 +157,8 @@ def load_pretrained(source: str, device: str = "auto", dtype: str = "auto", prog
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=number, use_safetensors=True).to(place).eval()
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=number, use_safetensors=True)
+        model.to(place).eval()
     except torch.OutOfMemoryError:
         raise ModelError(f"{source} does not fit into the memory of {place}.", "Choose a smaller model, or the device cpu.") from None
     except (OSError, ValueError, RuntimeError) as error:
@@ -275,10 +276,6 @@ class Policy:
     def logprobs(self, sequences: Sequences, temperature: float = 1.0) -> Tensor:
         """Log-probabilities of the response tokens under the policy, (N, T) nats, with gradient. Padding holds arbitrary finite numbers."""
         return ops.token_logprobs(self._logits(self.model, sequences).logits, sequences.response_ids, temperature)
-
-    def logprobs_and_entropy(self, sequences: Sequences, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-        logits = self._logits(self.model, sequences).logits
-        return ops.token_logprobs(logits, sequences.response_ids, temperature), ops.entropy(logits, temperature)
 
     def logprobs_and_values(
         self, sequences: Sequences, temperature: float = 1.0, entropy: bool = False

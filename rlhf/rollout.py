@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -99,7 +99,7 @@ def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list[str], conte
             raise DataError("A prompt is empty.", "Remove it, or write at least one character.")
         if len(ids) + room > context:
             raise DataError(
-                f"The prompt “{prompt[:60]}…” has {len(ids)} tokens; with {room} new tokens it does not fit into the model's context of {context}.",
+                f"The prompt “{prompt[:60]}…” has {len(ids)} tokens; with {room} new ones it exceeds the model's context of {context}.",
                 "Shorten the prompt, or lower the number of new tokens.",
             )
     return encoded
@@ -176,7 +176,9 @@ def sample(
     total, steps = len(rows) * group_size, sampling.max_new_tokens
     uniforms = torch.rand((total, steps), generator=torch.Generator().manual_seed(seed)).to(device)
     with torch.inference_mode():
-        ids, logprobs, entropies, ended = _decode(model, tokenizer, prompt_ids, prompt_mask, group_size, sampling, uniforms, ends, interrupted)
+        ids, logprobs, entropies, ended = _decode(
+            model, tokenizer, prompt_ids, prompt_mask, group_size, sampling, uniforms, ends, interrupted
+        )
     # a token counts as long as no end came before it
     mask = ended.int().cumsum(1) - ended.int() == 0
     width = int(mask.any(0).sum())
@@ -225,7 +227,8 @@ def _decode(
     )
     plain = all(type(layer) is DynamicLayer for layer in cache.layers)
     if plain:
-        cache.layers = [PreallocatedLayer(layer, group_size, width + steps) for layer in cache.layers]  # pyright: ignore[reportArgumentType]
+        layers: Any = [PreallocatedLayer(cast(DynamicLayer, layer), group_size, width + steps) for layer in cache.layers]
+        cache.layers = layers
     else:  # sliding windows and the like keep the library's own layers
         cache.batch_repeat_interleave(group_size)
     logits = out.logits[:, -1].repeat_interleave(group_size, 0)

@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from rlhf.algorithms import CONFIGS
-from rlhf.config import Config
+from rlhf.config import Config, OnlineConfig
 from rlhf.errors import OutOfMemoryError, PlaygroundError
 from rlhf.events import Checkpoint, Event, Failed, Finished, Phase, Sample, Started, Step, Stopped
 from rlhf.optimisation import derive_seed
@@ -182,6 +182,6 @@ def _out_of_memory(config: Config, detail: str) -> OutOfMemoryError:
     advice = f"Lower microbatch_size (now {config.microbatch_size})"
     if config.tuning == "full":
         advice += ", train with LoRA instead of all weights"
-    if "max_new_tokens" in type(config).model_fields:
-        advice += f", or lower max_new_tokens (now {getattr(config, 'max_new_tokens')})"
+    if isinstance(config, OnlineConfig):
+        advice += f", or lower max_new_tokens (now {config.max_new_tokens})"
     return OutOfMemoryError(f"The device ran out of memory. {detail[:200]}".strip(), advice + ", and start again.")

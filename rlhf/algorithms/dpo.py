@@ -88,7 +88,7 @@ class DPO:
         answers: list[list[int]] = []
         for text in [p.chosen for p in pairs] + [p.rejected for p in pairs]:
             ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-            ids = ids + [self.end] if config.append_eos else ids
+            ids = [*ids, self.end] if config.append_eos else ids
             answers.append(ids[: config.max_response_tokens])
         width = max(1, *map(len, answers))
         prompts = encode_prompts(tokenizer, [p.prompt for p in pairs], self.policy.context, width)
