@@ -1,0 +1,291 @@
+"""Widgets for a config, made from the class itself: one for each field by its type, with its description, range and effect.
+
+A field's widget has the key ``"grpo.steps"``; the key is also its name in the link, so a link holds exactly what differs from the model's
+defaults. Widgets have no bounds of their own: whatever is typed goes through the config's validation, and what it refuses is said below
+the field. So the numbers on the screen are always those that would be used, or refused.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import types
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, Union, get_args, get_origin
+
+import streamlit as st
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.components.i18n import _
+from pages.components.numbers import number
+from pages.components.text import plain
+from rlhf.algorithms import CONFIGS
+from rlhf.config import Config
+
+# These have editors of their own on the page, or nothing to choose.
+ELSEWHERE = ("algorithm", "model", "adapter_from", "data", "heldout", "reward")
+GROUPS = {
+    "model": "Weights and device",
+    "data": "Data",
+    "sampling": "Sampling",
+    "optimisation": "Optimisation",
+    "regularisation": "Loss and regularisation",
+    "logging": "Measuring and saving",
+}
+LABELS = {
+    "beta": "Beta (KL weight)",
+    "lam": "GAE lambda",
+    "gamma": "Discount gamma",
+    "lora_rank": "LoRA rank",
+    "lora_alpha": "LoRA alpha",
+    "lora_targets": "LoRA layers",
+    "dtype": "Number format",
+    "top_p": "Top-p",
+    "top_k": "Top-k",
+    "stop": "Stop strings",
+    "epsilon_low": "Clip below (epsilon low)",
+    "epsilon_high": "Clip above (epsilon high)",
+    "max_grad_norm": "Gradient norm at most",
+    "max_new_tokens": "New tokens at most",
+    "max_response_tokens": "Answer tokens at most",
+    "value_coef": "Value loss weight",
+    "entropy_coef": "Entropy bonus",
+    "epochs": "Inner epochs",
+    "microbatch_size": "Microbatch",
+    "eval_every": "Measure every … steps",
+    "eval_prompts": "Held-out items measured",
+    "checkpoint_every": "Checkpoint every … steps",
+    "sample_prompts": "Prompts kept per step",
+}
+_BOUND_WORDS = {
+    "greater_than_equal": "must be at least {ge}",
+    "greater_than": "must be more than {gt}",
+    "less_than_equal": "must be at most {le}",
+    "less_than": "must be less than {lt}",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "too_short": "must not be empty",
+    "string_too_long": "is too long",
+}
+
+
+def key(algorithm: str, field: str) -> str:
+    """The widget's key, and its name in the link."""
+    return f"{algorithm}.{field}"
+
+
+def label(field: str) -> str:
+    return _(LABELS.get(field) or field.replace("_", " ").capitalize())
+
+
+@functools.lru_cache(maxsize=64)
+def defaults(algorithm: str, model: str) -> Config:
+    """The settings for a model with nothing chosen."""
+    return CONFIGS[algorithm].default_for(model)
+
+
+# ---------------------------------------------------------------- a field's widget
+
+
+def field_widget(field: FieldInfo, *, name: str, title: str, default: Any, bound: bool = True) -> Any:
+    """The widget for one field; ``name`` is its key. Returns the value as the config takes it."""
+    if isinstance(default, tuple):
+        default = list(default)
+    kind, options, optional = kind_of(field.annotation)
+    common: dict[str, Any] = {
+        "key": name,
+        "help": explanation(field, default),
+        "bind": "query-params" if bound else None,
+        "persist_state": "session",
+    }
+    if options:
+        choices = [None, *options] if optional else list(options)
+        return st.selectbox(
+            title,
+            choices,
+            index=choices.index(default),
+            format_func=lambda choice: _("as the model says") if choice is None else str(choice),
+            **common,
+        )
+    if kind is bool:
+        if optional:
+            words = {None: _("automatic"), True: _("yes"), False: _("no")}
+            return st.selectbox(title, list(words), index=list(words).index(default), format_func=words.__getitem__, **common)
+        return st.toggle(title, value=default, **common)
+    if kind is int:
+        return st.number_input(title, value=default, step=max(1, _nice_step(default)), **common)
+    if kind is float:
+        value = None if default is None else float(default)
+        return st.number_input(title, value=value, step=float(_nice_step(value, whole=False)), format="%g", **common)
+    if kind is tuple:
+        return tuple(st.multiselect(title, default, default=default, accept_new_options=True, placeholder=_("Type, then Enter"), **common))
+    return st.text_input(title, value=default or "", **common) or (None if optional else "")
+
+
+def kind_of(annotation: Any) -> tuple[type | None, tuple[Any, ...], bool]:
+    """(type, the options of a Literal, whether None is allowed)."""
+    if hasattr(annotation, "__metadata__"):  # Annotated[...]: the type without what is attached to it
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [part for part in get_args(annotation) if part is not type(None)]
+        kind, options, _none = kind_of(inner[0])
+        return kind, options, len(inner) < len(get_args(annotation))
+    if get_origin(annotation) is Literal:
+        return str, get_args(annotation), False
+    return get_origin(annotation) or annotation, (), False
+
+
+def _nice_step(value: float | None, whole: bool = True) -> float:
+    """What + and − change: a tenth to a half of the value, as 1 or 5 times a power of ten."""
+    if not value:
+        return 1 if whole else 0.01
+    power = 10.0 ** math.floor(math.log10(abs(value)))
+    step = power / 2 if abs(value) / power < 5 else power
+    step = step / 5 if whole else step
+    return round(step) if whole else float(f"{step:.1g}")
+
+
+def explanation(field: FieldInfo, default: Any) -> str:
+    """The tooltip: what it is, what raising it does, its range and its default."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    lines = [_(field.description or "")]
+    if extra.get("effect"):
+        lines.append(_("Raising it: {effect}.").format(effect=_(str(extra["effect"]))))
+    bounds, unit = bounds_in_words(field), _(str(extra.get("unit") or ""))
+    if bounds:
+        lines.append(_("Range: {bounds} {unit}").format(bounds=bounds, unit=unit).strip() + ".")
+    shown = show(default)
+    if shown:
+        lines.append(_("Default for this model: {value}.").format(value=plain(shown)))
+    return "\n\n".join(line for line in lines if line)
+
+
+def bounds_in_words(field: FieldInfo) -> str:
+    bound = {
+        name: getattr(item, name) for item in field.metadata for name in ("ge", "gt", "le", "lt") if getattr(item, name, None) is not None
+    }
+    low = number(bound["ge"]) if "ge" in bound else _("more than {value}").format(value=number(bound["gt"])) if "gt" in bound else ""
+    high = number(bound["le"]) if "le" in bound else _("less than {value}").format(value=number(bound["lt"])) if "lt" in bound else ""
+    if low and high:
+        return _("{low} to {high}").format(low=low, high=high)
+    return (low and _("{low} or more").format(low=low)) or (high and _("{high} or less").format(high=high)) or ""
+
+
+def show(value: Any) -> str:
+    """A setting's value in few letters."""
+    if value is None or value == "" or value == () or value == []:
+        return ""
+    if isinstance(value, bool):
+        return _("on") if value else _("off")
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (tuple, list)):
+        return ", ".join(f"{v.name}:{v.weight:g}" if hasattr(v, "weight") else str(v) for v in value)
+    return str(value)
+
+
+# ---------------------------------------------------------------- the form
+
+
+def fields_of(algorithm: str, group: str) -> list[str]:
+    """The fields of a group that have something to choose, in the order of the class."""
+
+    def worth_showing(name: str, field: FieldInfo) -> bool:
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        return name not in ELSEWHERE and extra.get("group") == group and len(kind_of(field.annotation)[1]) != 1
+
+    return [name for name, field in CONFIGS[algorithm].model_fields.items() if worth_showing(name, field)]
+
+
+def fields(algorithm: str, model: str, names: Iterable[str]) -> dict[str, DeltaGenerator]:
+    """Draw the widgets of some fields in a grid; returns the cell of each, where a problem can be written later."""
+    standard, cls = defaults(algorithm, model), CONFIGS[algorithm]
+    cells: dict[str, DeltaGenerator] = {}
+    grid = st.grid(4, min_column_width=132, gap=("xsmall", "small"))
+    for name in names:
+        cells[name] = grid.cell()
+        with cells[name]:
+            field_widget(cls.model_fields[name], name=key(algorithm, name), title=label(name), default=getattr(standard, name))
+    return cells
+
+
+def more(algorithm: str, model: str) -> dict[str, DeltaGenerator]:
+    """All the other settings, group by group."""
+    cells: dict[str, DeltaGenerator] = {}
+    tuning = st.session_state.get(key(algorithm, "tuning"), defaults(algorithm, model).tuning)
+    for group, title in GROUPS.items():
+        names = [name for name in fields_of(algorithm, group) if tuning == "lora" or not name.startswith("lora_")]
+        if names:
+            st.markdown(f"**{_(title)}**")
+            cells |= fields(algorithm, model, names)
+    return cells
+
+
+def values(algorithm: str, model: str) -> dict[str, Any]:
+    """The fields' values as they stand in the session, or the model's defaults."""
+    standard = defaults(algorithm, model)
+    return {
+        name: st.session_state.get(key(algorithm, name), getattr(standard, name))
+        for name in CONFIGS[algorithm].model_fields
+        if name not in ELSEWHERE
+    }
+
+
+def build(algorithm: str, given: Mapping[str, Any]) -> tuple[Config | None, dict[str, str]]:
+    """The config, or what is wrong by field ("" : the combination) in words that name the field."""
+    try:
+        return CONFIGS[algorithm](**{**given, "algorithm": algorithm}), {}
+    except ValidationError as error:
+        return None, problems(error, CONFIGS[algorithm])
+
+
+def problems(error: ValidationError, cls: type[BaseModel]) -> dict[str, str]:
+    """Field → why its value is refused."""
+    found: dict[str, str] = {}
+    for item in error.errors():
+        field = str(item["loc"][0]) if item["loc"] else ""
+        words = _BOUND_WORDS.get(item["type"])
+        message = _(words).format(**item.get("ctx", {})) if words else _(item["msg"].removeprefix("Value error, "))
+        if field in cls.model_fields:
+            described = _(cls.model_fields[field].description or "")
+            message = _("{field} {problem}. {description}").format(field=label(field), problem=message, description=described)
+        found.setdefault(field, message)
+    return found
+
+
+def mark(cells: Mapping[str, DeltaGenerator], wrong: Mapping[str, str]) -> None:
+    """Write each problem below its field."""
+    for name, message in wrong.items():
+        if name in cells:
+            cells[name].caption(f":red[:material/error: {plain(message)}]")
+
+
+# ---------------------------------------------------------------- defaults that follow the model, presets
+
+
+def follow(algorithm: str, before: str, now: str) -> None:
+    """Another model: fields that still had the old model's default get the new one's; what the user set stays.
+
+    To be called before the widgets are drawn.
+    """
+    old, new = defaults(algorithm, before), defaults(algorithm, now)
+    for name in CONFIGS[algorithm].model_fields:
+        if name not in ELSEWHERE and st.session_state.get(key(algorithm, name), getattr(old, name)) == widget_value(getattr(old, name)):
+            st.session_state[key(algorithm, name)] = widget_value(getattr(new, name))
+
+
+def fill(algorithm: str, settings: Mapping[str, Any]) -> None:
+    """Set the form's fields; in a callback, or before the widgets are drawn."""
+    for name, value in settings.items():
+        if name in CONFIGS[algorithm].model_fields and name not in ELSEWHERE:
+            st.session_state[key(algorithm, name)] = widget_value(value)
+
+
+def widget_value(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,240 @@
+"""What a run trains on: a set that ships with the app, or the user's own prompts or pairs, from a table, a paste or a file.
+
+The user's own data is kept in the session as parsed, frozen items; a run gets a copy in its folder. Texts are shown in table cells
+and plain text elements only, so that Markdown or HTML in them stays text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from pages.components import config_form
+from pages.components.i18n import _
+from pages.components.numbers import number
+from pages.components.text import plain
+from rlhf.errors import DataError
+from rlhf.preferences import EMBEDDED, Dataset, Kind, PreferencePair, Prompt, load_dataset, parse_pairs, parse_prompts, split
+
+Item = Prompt | PreferencePair
+CUSTOM = "custom"
+HELD = "held out"
+EDITABLE_ROWS = 2000  # more than this is shown, not edited: the table would be slow
+TYPES = ["jsonl", "json", "csv", "tsv", "parquet", "txt"]
+COLUMNS: dict[Kind, dict[str, str]] = {
+    "prompts": {
+        "prompt": "What the model continues or answers.",
+        "answer": "The right answer, where there is one (for the reward “correct”).",
+    },
+    "pairs": {"prompt": "What both answers answer.", "chosen": "The better answer.", "rejected": "The worse answer."},
+}
+
+
+def prompt_editor(algorithm: str, default: str) -> Dataset | None:
+    """Draw the choice of a prompt set; None where it cannot be used (the reason is shown)."""
+    return _editor(algorithm, "prompts", default)
+
+
+def pair_editor(algorithm: str, default: str) -> Dataset | None:
+    """Draw the choice of preference pairs; None where they cannot be used (the reason is shown)."""
+    return _editor(algorithm, "pairs", default)
+
+
+def use(algorithm: str, dataset: Dataset) -> None:
+    """Make a data set the page's own; in a callback, or before the editor is drawn."""
+    st.session_state[_own_key(algorithm)] = dataset
+    st.session_state[config_form.key(algorithm, "data")] = CUSTOM
+
+
+def has_own(algorithm: str) -> bool:
+    return _own_key(algorithm) in st.session_state
+
+
+def follow(algorithm: str, before: str, now: str) -> None:
+    """Another model: a set that still was the old model's default becomes the new one's."""
+    key = config_form.key(algorithm, "data")
+    if st.session_state.get(key, before) == before:
+        st.session_state[key] = now
+
+
+def _own_key(algorithm: str) -> str:
+    return f"{algorithm}/own-data"
+
+
+@lru_cache(maxsize=8)
+def _embedded(kind: Kind, name: str) -> Dataset:
+    return load_dataset(kind, name)
+
+
+def _editor(algorithm: str, kind: Kind, default: str) -> Dataset | None:
+    own: Dataset | None = st.session_state.get(_own_key(algorithm))
+    names = [name for name, entry in EMBEDDED.items() if entry.kind == kind] + ([CUSTOM] if own else [])
+    title = _("Prompts") if kind == "prompts" else _("Preference pairs")
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="bottom"):
+        chosen = st.selectbox(
+            title, names, index=names.index(default) if default in names else 0,
+            key=config_form.key(algorithm, "data"), bind="query-params", persist_state="session",
+            help=_("What the run trains on. Held-out items are never trained on; progress is measured on them."),
+        )  # fmt: skip
+        edit = st.button(_("Edit or upload"), icon=":material/edit_note:", key=f"{algorithm}/edit-data")
+    try:
+        dataset = own if chosen == CUSTOM and own else _embedded(kind, chosen)
+    except DataError as error:
+        st.error(plain(str(error)), icon=":material/block:")
+        dataset = None
+    if dataset:
+        described = plain(dataset.source) + "." if chosen == CUSTOM else _(EMBEDDED[chosen].description)
+        st.caption(f"{_sizes(dataset)} {described}")
+    if edit:
+        _dialog(algorithm, kind, dataset, _name(chosen, own))
+    return dataset
+
+
+def _name(name: str, own: Dataset | None) -> str:
+    return own.source if name == CUSTOM and own else name
+
+
+# ---------------------------------------------------------------- the dialog
+
+
+@st.dialog(" ", width="large", on_dismiss="ignore")
+def _dialog(algorithm: str, kind: Kind, dataset: Dataset | None, source: str) -> None:
+    """Table, paste or file → items → a data set of one's own. Nothing changes before the last button."""
+    st.subheader(_("Your own prompts") if kind == "prompts" else _("Your own preference pairs"), anchor=False)
+    ways = {"table": _("Edit in a table"), "paste": _("Paste"), "upload": _("Upload a file")}
+    way = st.segmented_control(
+        _("How"),
+        list(ways),
+        default="table",
+        format_func=ways.__getitem__,
+        required=True,
+        label_visibility="collapsed",
+        key=f"{algorithm}/way",
+    )
+    made: Dataset | None = None
+    try:
+        if way == "upload":
+            made = _uploaded(algorithm, kind)
+        elif way == "paste":
+            made = _pasted(algorithm, kind)
+        else:
+            made = _edited(algorithm, kind, dataset, source)
+    except DataError as error:
+        st.error(plain(error.what), icon=":material/block:")
+        if error.do:
+            st.caption(plain(error.do))
+    if made:
+        st.caption(_sizes(made))
+    words = _("Use these {n}").format(n=f"{len(made.train) + len(made.heldout):,}") if made else _("Use these")
+    # in a callback: the widget that the choice goes into must not have been drawn yet
+    if st.button(
+        words, type="primary", disabled=made is None, key=f"{algorithm}/use-data", on_click=use if made else None, args=(algorithm, made)
+    ):
+        st.rerun()
+
+
+def _sizes(dataset: Dataset) -> str:
+    return _("{train} for training, {heldout} held out.").format(train=f"{len(dataset.train):,}", heldout=f"{len(dataset.heldout):,}")
+
+
+def _frame(kind: Kind, dataset: Dataset | None) -> pd.DataFrame:
+    """Rows of text, with a column that says what is held out."""
+    rows = (
+        [
+            {**{name: getattr(item, name) or "" for name in COLUMNS[kind]}, HELD: held}
+            for held, items in ((False, dataset.train), (True, dataset.heldout))
+            for item in items
+        ]
+        if dataset
+        else []
+    )
+    frame = pd.DataFrame(rows, columns=[*COLUMNS[kind], HELD])
+    return frame.astype({**dict.fromkeys(COLUMNS[kind], "string"), HELD: "bool"})
+
+
+def _edited(algorithm: str, kind: Kind, dataset: Dataset | None, source: str) -> Dataset | None:
+    frame = _frame(kind, dataset)
+    if len(frame) > EDITABLE_ROWS:
+        words = _("{n} rows are too many to edit here; these are the first {shown}. Edit the file and upload it.")
+        st.caption(words.format(n=f"{len(frame):,}", shown=f"{EDITABLE_ROWS:,}"))
+        st.dataframe(frame.head(EDITABLE_ROWS), hide_index=True, height=380)
+        return None
+    columns: dict[str, Any] = {
+        name: st.column_config.TextColumn(_(name), help=_(words), width="small" if name == "answer" else "large")
+        for name, words in COLUMNS[kind].items()
+    }
+    columns[HELD] = st.column_config.CheckboxColumn(
+        _("held out"),
+        help=_("Never trained on; progress is measured on these. With none marked, a tenth is held out."),
+        width="small",
+        default=False,
+    )
+    edited = st.data_editor(frame, num_rows="dynamic", hide_index=True, height=380, column_config=columns, key=f"{algorithm}/table")
+    st.caption(_("Add rows at the bottom; mark rows at the left to delete them; paste cells from a spreadsheet."))
+    train, heldout = rows_to_items(kind, edited)
+    ending = _(", edited")
+    source = source if edited.equals(frame) else source.removesuffix(ending) + ending
+    if not heldout:
+        return split(train, source)
+    if both := {item.prompt for item in train} & {item.prompt for item in heldout}:
+        words = _("{n} prompts are marked as held out in one row and not in another, for example “{prompt}”.")
+        raise DataError(words.format(n=len(both), prompt=min(both)[:60]), _("Mark all rows of a prompt in the same way."))
+    if not train:
+        raise DataError(_("Every row is held out: nothing is left to train on."), _("Take some marks away."))
+    return Dataset(tuple(train), tuple(heldout), kind, source)
+
+
+def rows_to_items(kind: Kind, frame: pd.DataFrame) -> tuple[list[Item], list[Item]]:
+    """Rows of the table → (items to train on, held-out items). Raises ``DataError`` that names the row."""
+    train: list[Item] = []
+    heldout: list[Item] = []
+    for n, row in enumerate(frame.to_dict("records"), start=1):
+        cells = {name: row[name] if isinstance(row[name], str) else "" for name in COLUMNS[kind]}
+        if not any(text.strip() for text in cells.values()):
+            continue  # a row that was added and left empty
+        lines = json.dumps({name: text for name, text in cells.items() if name != "answer" or text})
+        try:
+            item = (parse_prompts if kind == "prompts" else parse_pairs)(lines, "row.jsonl")[0]
+        except DataError as error:
+            raise DataError(_("Row {n}: {problem}").format(n=n, problem=error.what.removeprefix("row.jsonl, line 1: ")), error.do) from None
+        (heldout if row[HELD] is True else train).append(item)
+    if not train and not heldout:
+        raise DataError(_("The table is empty."), _("Write at least one row."))
+    return train, heldout
+
+
+def _pasted(algorithm: str, kind: Kind) -> Dataset | None:
+    words = _("One prompt a line.") if kind == "prompts" else _("One JSON object a line, with “prompt”, “chosen” and “rejected”.")
+    example = (
+        "Once upon a time\nThe little dog" if kind == "prompts" else '{"prompt": "Once", "chosen": " upon a time", "rejected": " twice"}'
+    )
+    text = st.text_area(words, key=f"{algorithm}/pasted", persist_state="session", height=300, placeholder=example)
+    if not text.strip():
+        return None
+    name = _("pasted")
+    jsonl = kind == "pairs" or text.lstrip().startswith("{")
+    return split((parse_prompts if kind == "prompts" else parse_pairs)(text, f"{name}.jsonl" if jsonl else f"{name}.txt"), name)
+
+
+def _uploaded(algorithm: str, kind: Kind) -> Dataset | None:
+    words = _("Columns or keys: {names}.").format(names=", ".join(f"“{name}”" for name in COLUMNS[kind]))
+    if kind == "prompts":
+        words += " " + _("In a .txt file, one prompt a line.")
+    file = st.file_uploader(words, type=TYPES if kind == "prompts" else TYPES[:-1], key=f"{algorithm}/upload")
+    if file is None:
+        return None
+    items = (parse_prompts if kind == "prompts" else parse_pairs)(file.getvalue(), file.name)
+    _preview(kind, items)
+    return split(items, file.name)
+
+
+def _preview(kind: Kind, items: Sequence[Item]) -> None:
+    """The first rows, as cells."""
+    st.dataframe(_frame(kind, Dataset(tuple(items[:5]), (), kind, ""))[list(COLUMNS[kind])], hide_index=True)
+    if len(items) > 5:
+        st.caption(_("The first 5 of {n}.").format(n=number(len(items))))

@@ -1,0 +1,158 @@
+"""The card before the start: what will happen, how long, how much memory, what differs from the defaults, what is refused and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from pages.components import config_form
+from pages.components.i18n import _
+from pages.components.numbers import duration, megabytes
+from pages.components.text import plain
+from rlhf import runs as run_folders
+from rlhf.config import Config, OnlineConfig
+from rlhf.estimate import Estimate, Fit, estimate, fit
+from rlhf.preferences import Dataset
+from rlhf.rewards import REWARDS
+
+_NEWEST = 60  # runs that are looked through for times
+
+
+@dataclass
+class Verdict:
+    """``refused``: why the run cannot start; ``warned``: what the user should know and may ignore."""
+
+    refused: list[str] = field(default_factory=list)
+    warned: list[str] = field(default_factory=list)
+
+
+def card(config: Config | None, dataset: Dataset | None, plan: Callable[[Any, Dataset], str], refused: Sequence[str]) -> bool:
+    """Draw the card; returns whether the run may start. ``plan``: the run in words; ``refused``: what the form has already found wrong."""
+    verdict = Verdict(list(refused))
+    if config is None or dataset is None:
+        if not verdict.refused:
+            verdict.refused.append(_("There is no data to train on."))
+        _list(verdict)
+        return False
+    figures = estimate(config, run_folders.list_runs()[:_NEWEST], dataset)
+    check(config, dataset, figures, fit(config, dataset), verdict)
+    st.markdown(plan(config, dataset))
+    _figures(config, figures)
+    _differences(config)
+    _list(verdict)
+    return not verdict.refused
+
+
+def check(config: Config, dataset: Dataset, figures: Estimate, room: Fit, verdict: Verdict) -> None:
+    """What only config, data and model together can tell."""
+    total = len(dataset.train) + len(dataset.heldout)
+    if room.too_long:
+        words = _(
+            "{n} of {total} prompts do not fit into the model's context of {context} tokens beside an answer of {room}; "
+            "the longest has {longest}."
+        )
+        words = words.format(n=len(room.too_long), total=total, context=room.context, room=room.room, longest=room.longest)
+        if room.exact:
+            verdict.refused.append(words + " " + _("Shorten or leave out these prompts, or lower the longest answer."))
+        else:
+            verdict.warned.append(words + " " + _("(Estimated: the model's tokenizer is not on this machine yet.)"))
+    if isinstance(config, OnlineConfig):
+        needing = [term.name for term in config.reward if term.name in REWARDS and REWARDS[term.name].needs_answer]
+        without = sum(getattr(item, "answer", None) is None for item in (*dataset.train, *dataset.heldout))
+        if needing and without:
+            verdict.refused.append(
+                _(
+                    "The reward “{reward}” compares with a right answer, which {n} of {total} prompts do not have. "
+                    "Choose prompts with an answer, or another reward."
+                ).format(reward=needing[0], n=without, total=total)
+            )
+    if not dataset.train:
+        verdict.refused.append(_("There is no data to train on."))
+    if not dataset.heldout:
+        verdict.warned.append(_("There is too little data to hold some out: progress is not measured on unseen prompts."))
+    if figures.memory_bytes and figures.free_bytes and figures.memory_bytes > 0.9 * figures.free_bytes:
+        verdict.warned.append(
+            _("This may not fit: {free} are free. Lower the microbatch, train with LoRA, or choose a smaller model.").format(
+                free=megabytes(figures.free_bytes)
+            )
+        )
+    if figures.device == "cpu" and figures.facts.parameters and figures.facts.parameters > 60_000_000:
+        verdict.warned.append(_("No GPU was found: a model of this size is slow without one."))
+
+
+def _figures(config: Config, figures: Estimate) -> None:
+    how = {
+        "runs": _("measured on earlier runs ({n})").format(n=figures.timed_runs),
+        "rough": _("rough: no earlier run of this model here"),
+        "unknown": _("the model's size is not known yet"),
+    }[figures.timed_by]
+    grid = st.grid(2, min_column_width=120, gap=("xsmall", "small"))
+    with grid.cell(), st.container(gap="xxsmall"):
+        st.metric(_("Time"), _("about {time}").format(time=_rounded(figures.seconds)) if figures.seconds else _("unknown"))
+        st.caption(how)
+    with grid.cell(), st.container(gap="xxsmall"):
+        st.metric(
+            _("Memory"),
+            _("about {size}").format(size=megabytes(_two_digits(figures.memory_bytes))) if figures.memory_bytes else _("unknown"),
+        )
+        free = _("{free} free").format(free=megabytes(figures.free_bytes)) if figures.free_bytes else ""
+        st.caption(", ".join(filter(None, [_("measured") if figures.measured_memory else _("estimated"), free, _device(figures.device)])))
+    if not figures.facts.local:
+        size = figures.facts.download_mb
+        st.caption(
+            _(":material/download: {model} is downloaded at the start ({size} MB).").format(model=plain(config.model), size=size)
+            if size
+            else _(":material/download: {model} is not on this machine: the start looks for it on the Hub.").format(
+                model=plain(config.model)
+            )
+        )
+
+
+def _device(device: str) -> str:
+    return {"cuda": _("on the GPU"), "mps": _("on Apple's GPU"), "cpu": _("on the processor")}.get(device, device)
+
+
+def _rounded(seconds: float | None) -> str:
+    """A guess is not told to the second: to 5 s below two minutes, to whole minutes above."""
+    if seconds is None:
+        return "–"
+    if seconds < 10:
+        return duration(max(1, seconds))
+    if seconds < 120:
+        return duration(5 * round(seconds / 5))
+    return (
+        _("{minutes} min").format(minutes=round(seconds / 60)) if seconds < 5400 else _("{hours} h").format(hours=f"{seconds / 3600:.1f}")
+    )
+
+
+def _two_digits(size: int | None) -> float | None:
+    return float(f"{size / 2**20:.2g}") * 2**20 if size else None
+
+
+def _differences(config: Config) -> None:
+    changed = {name: pair for name, pair in config.differences().items() if name != "model"}
+    if not changed:
+        st.caption(_("All settings are this model's defaults."))
+        return
+    count = len(changed)
+    head = (
+        _("1 setting differs from this model's defaults:")
+        if count == 1
+        else _("{n} settings differ from this model's defaults:").format(n=count)
+    )
+    show = config_form.show
+    lines = [
+        f"{plain(config_form.label(name))} {plain(show(old)) or '–'} → **{plain(show(new)) or '–'}**"
+        for name, (old, new) in changed.items()
+    ]
+    st.caption(head + " " + " · ".join(lines))
+
+
+def _list(verdict: Verdict) -> None:
+    for words in verdict.refused:
+        st.error(plain(words), icon=":material/block:")
+    for words in verdict.warned:
+        st.warning(plain(words), icon=":material/info:")

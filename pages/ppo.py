@@ -1,0 +1,47 @@
+"""PPO: actor and critic."""
+
+from __future__ import annotations
+
+from pages.components import algorithm_page
+from pages.components.i18n import _
+from pages.components.text import plain
+from rlhf.config import PPOConfig
+from rlhf.preferences import Dataset
+
+FORMULA = r"""
+\begin{gathered}
+L(\theta)=\mathbb{E}_t\Big[\min\!\big(r_t\,\hat A_t,\;\operatorname{clip}(r_t,1-\varepsilon,1+\varepsilon)\,\hat A_t\big)\Big]
+-c_1\,\mathbb{E}_t\big[(V_\theta(s_t)-\hat R_t)^2\big]+c_2\,\mathbb{E}_t\big[S[\pi_\theta](s_t)\big]\\[6pt]
+\hat A_t=\sum_{l\ge 0}(\gamma\lambda)^l\,\delta_{t+l},
+\quad
+\delta_t=\rho_t+\gamma V(s_{t+1})-V(s_t)
+\end{gathered}
+"""
+
+
+def plan(config: PPOConfig, data: Dataset) -> str:
+    words = _(
+        "In each of **{steps} steps**, {model} writes **{samples} responses**, at most {tokens} tokens long. "
+        "A critic learns to predict the reward; tokens after which things went better than it predicted become likelier. Each batch is gone through {epochs} times."
+    )
+    return words.format(
+        steps=f"{config.steps:,}", model=plain(config.model), samples=config.prompts_per_step * config.samples_per_prompt,
+        tokens=config.max_new_tokens, epochs=config.epochs,
+    )  # fmt: skip
+
+
+algorithm_page.draw(
+    algorithm_page.About(
+        algorithm="ppo",
+        title="PPO",
+        lead=_("A critic learns what to expect from each half-written answer. What goes better than expected is reinforced."),
+        formula=FORMULA,
+        reading=_(
+            "The advantage sums what went better than the critic *V* expected, token by token; λ weighs how far ahead it looks.  \n"
+            "The token's reward ρ holds −β times its log-ratio to the reference, and at the last token the score of the whole response."
+        ),
+        paper=("Proximal policy optimization (Schulman et al. 2017), eq. 7, 9, 11", "https://arxiv.org/abs/1707.06347"),
+        plan=plan,
+        presets=(algorithm_page.Preset("Sensible", {}),),
+    )
+)
