@@ -23,6 +23,8 @@ from rlhf.types import Rollout, Sequences
 
 SPREADS = {"reward_std", "frac_reward_zero_std", "tokens"}  # not means over prompts, so not averaged over parts of the held-out set
 
+EVALUATED_TOGETHER = 64  # held-out prompts sampled at once; fixed, so that no other setting changes their luck
+
 
 @dataclass(frozen=True, slots=True)
 class Experience:
@@ -94,10 +96,9 @@ class Collector:
         if not self.heldout:
             return {}
         yield Phase(step, "evaluating")
-        rows = max(1, self.config.microbatch_size)
         totals: dict[str, float] = {}
-        for start in range(0, len(self.heldout), rows):
-            prompts = self.heldout[start : start + rows]
+        for start in range(0, len(self.heldout), EVALUATED_TOGETHER):
+            prompts = self.heldout[start : start + EVALUATED_TOGETHER]
             collected = self.collect(prompts, 1, step, derive_seed(self.config.seed, "evaluation", start), with_reference=True)
             experience = drain(collected)
             for key, value in online_metrics(experience).items():

@@ -72,5 +72,5 @@ def whiten(values: Tensor, mask: Tensor, shift_mean: bool = True) -> Tensor:
 
 
 def is_clipped(ratio: Tensor, advantages: Tensor, epsilon_low: float, epsilon_high: float) -> Tensor:
-    """Where PPO's clip cuts the gradient: the ratio is outside 1 − ε … 1 + ε on the side to which the advantage pushes. Bool, broadcast shape."""
+    """Where PPO's clip cuts the gradient: the ratio has left 1 − ε … 1 + ε on the side to which the advantage pushes (bool)."""
     return ((ratio < 1 - epsilon_low) & (advantages < 0)) | ((ratio > 1 + epsilon_high) & (advantages > 0))

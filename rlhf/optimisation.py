@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rlhf.config import Config
 from rlhf.errors import NonFiniteError
+from rlhf.rollout import Interrupted, never
 from rlhf.types import Stats
 
 
@@ -37,8 +38,8 @@ def split(order: Tensor, size: int) -> Iterator[Tensor]:
 class Updater:
     """AdamW with warm-up and gradient clipping. Gathers the statistics of all updates of a step."""
 
-    def __init__(self, groups: list[dict[str, Any]], config: Config):
-        self.groups = groups
+    def __init__(self, groups: list[dict[str, Any]], config: Config, interrupted: Callable[[], bool] = never):
+        self.interrupted = interrupted
         self.config = config
         self.parameters: list[nn.Parameter] = [p for group in groups for p in group["params"]]
         # fused: one kernel for all parameters, on the CPU too; it is a third of the step's small operators
@@ -52,11 +53,16 @@ class Updater:
         """One optimizer update on the rows ``order``, gradients added up over microbatches.
 
         ``loss(rows)`` → (mean loss over the rows, stats); ``weight(rows)``: the rows' share of the whole mean (default: their number
-        over all rows). Raises ``NonFiniteError`` before the weights are touched.
+        over all rows). Raises ``NonFiniteError`` before the weights are touched, and ``Interrupted`` only before the step's first update,
+        so that a step is done whole or not at all.
         """
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * min(1.0, step / self.config.warmup_steps) if self.config.warmup_steps else rate
         for rows in split(order, self.config.microbatch_size):
+            if not self._stats["grad_norm"] and self.interrupted():
+                self.optimizer.zero_grad(set_to_none=True)
+                self._stats.clear()
+                raise Interrupted
             share = weight(rows) if weight else len(rows) / len(order)
             value, stats = loss(rows)
             (value * share).backward()

@@ -17,6 +17,7 @@ import torch
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -161,7 +162,7 @@ def load_pretrained(source: str, device: str = "auto", dtype: str = "auto", prog
         model.to(place).eval()
     except torch.OutOfMemoryError:
         raise ModelError(f"{source} does not fit into the memory of {place}.", "Choose a smaller model, or the device cpu.") from None
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"The weights of {source} cannot be loaded: {error}", "Fetch the model anew, or choose another one.") from None
     model.requires_grad_(False)
     return describe_model(model, tokenizer, source)

@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from rlhf.config import Config, OnlineConfig
 from rlhf.errors import OutOfMemoryError, PlaygroundError
 from rlhf.events import Checkpoint, Event, Failed, Finished, Phase, Sample, Started, Step, Stopped
 from rlhf.optimisation import derive_seed
-from rlhf.policy import Policy, load_pretrained
+from rlhf.policy import Policy, fetch, load_pretrained
 from rlhf.preferences import Dataset
 from rlhf.rollout import Interrupted, never
 
@@ -79,6 +80,7 @@ class _Run:
         self.algorithm: Algorithm | None = None
 
     def events(self) -> Iterator[Event]:
+        yield from self._download()
         yield Phase(0, "loading")
         self._load()
         assert self.policy is not None and self.algorithm is not None
@@ -95,9 +97,27 @@ class _Run:
         yield from self.checkpoints(resumable=False)
         yield Finished(self.done)
 
+    def _download(self) -> Iterator[Event]:
+        """Fetch a model of the Hub beside the generator, and tell how far it is. A model on this machine is there at once."""
+        told = ""
+
+        def progress(what: str, share: float) -> None:
+            nonlocal told
+            told = f"downloading {what} ({share:.0%})"
+
+        with ThreadPoolExecutor(1) as pool:
+            fetched = pool.submit(fetch, self.config.model, progress)
+            while not fetched.done():
+                wait([fetched], timeout=0.5)
+                if told:
+                    yield Phase(0, told)
+            fetched.result()
+
     def _load(self) -> None:
         config = self.config
         torch.manual_seed(derive_seed(config.seed, "start") % 2**32)
+        if torch.cuda.is_available():
+            torch.set_float32_matmul_precision("high")  # TF32
         # all weights in bfloat16 would lose most of AdamW's small updates to rounding
         dtype = "float32" if config.dtype == "auto" and config.tuning == "full" else config.dtype
         self.policy = Policy(load_pretrained(config.model, config.device, dtype), config, self.parent)

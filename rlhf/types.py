@@ -1,4 +1,7 @@
-"""What the rooms of the engine hand to one another. Letters: B prompts, G responses of a prompt, N = B·G sequences, P prompt and T response tokens, V vocabulary."""
+"""What the rooms of the engine hand to one another.
+
+Letters: B prompts, G responses of a prompt, N = B·G sequences, P prompt and T response tokens, V vocabulary.
+"""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class DPO:
         if not self.train:
             raise DataError("The run has no preference pairs.", "Choose a set of pairs with prompt, chosen and rejected.")
         self.end = end_ids(policy.model, policy.tokenizer)[0]
-        self.updater = Updater([{"params": policy.trainable(), "lr": config.learning_rate}], config)
+        self.updater = Updater([{"params": policy.trainable(), "lr": config.learning_rate}], config, interrupted)
         self._reference: dict[PreferencePair, tuple[Tensor, Tensor]] = {}
 
     def _encode(self, pairs: Sequence[PreferencePair]) -> Sequences:

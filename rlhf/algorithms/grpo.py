@@ -93,7 +93,7 @@ class GRPO:
         self.policy = policy
         self.config = config
         self.collector = Collector(policy, config, data, interrupted)
-        self.updater = Updater([{"params": policy.trainable(), "lr": config.learning_rate}], config)
+        self.updater = Updater([{"params": policy.trainable(), "lr": config.learning_rate}], config, interrupted)
 
     def step(self, step: int) -> Iterator[Event]:
         config = self.config

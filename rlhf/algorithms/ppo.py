@@ -94,7 +94,7 @@ class PPO:
             {"params": policy.trainable(), "lr": config.learning_rate},
             {"params": list(policy.value_head.parameters()), "lr": config.value_learning_rate},
         ]
-        self.updater = Updater(groups, config)
+        self.updater = Updater(groups, config, interrupted)
 
     def step(self, step: int) -> Iterator[Event]:
         experience = yield from self.collector.batch(step, with_reference=True)

@@ -1,0 +1,197 @@
+"""``train`` end to end on the sums model: the same numbers twice, exact resumption, and every way in which a run can end badly."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlhf import rewards
+from rlhf.algorithms import CONFIGS, make_config
+from rlhf.events import Checkpoint, Failed, Finished, Phase, Sample, Started, Step, Stopped
+from rlhf.preferences import Dataset, PreferencePair, Prompt
+from rlhf.train import train
+
+SUMS = [(a, b) for a in (10, 24, 37, 58) for b in (11, 26, 45, 49)]
+PROMPTS = Dataset(
+    train=tuple(Prompt(f"{a}+{b}=", f"{a + b:03d}") for a, b in SUMS[:12]),
+    heldout=tuple(Prompt(f"{a}+{b}=", f"{a + b:03d}") for a, b in SUMS[12:]),
+    kind="prompts",
+    source="test",
+)
+PAIRS = Dataset(
+    train=tuple(PreferencePair(f"{a}+{b}=", f"{a + b:03d}", f"{a + b + 1:03d}") for a, b in SUMS[:12]),
+    heldout=tuple(PreferencePair(f"{a}+{b}=", f"{a + b:03d}", f"{a + b + 1:03d}") for a, b in SUMS[12:]),
+    kind="pairs",
+    source="test",
+)
+SMALL = {
+    "grpo": {"prompts_per_step": 4, "group_size": 4, "epochs": 2, "beta": 0.1},
+    "ppo": {"prompts_per_step": 4, "samples_per_prompt": 2, "minibatches": 2},
+    "dpo": {"pairs_per_step": 4},
+}
+
+
+def configure(algorithm, **fields):
+    return make_config(
+        algorithm, **{"model": "sums", "device": "cpu", "steps": 4, "eval_every": 2, "checkpoint_every": 2, **SMALL[algorithm], **fields}
+    )
+
+
+def data_for(algorithm):
+    return PAIRS if algorithm == "dpo" else PROMPTS
+
+
+def run(config, data=None, folder: Path | None = None, **kwargs):
+    """All events; checkpoints are saved as they come, as the worker does."""
+    events = []
+    for event in train(config, data or data_for(config.algorithm), **kwargs):
+        events.append(event)
+        if isinstance(event, Checkpoint) and folder is not None:
+            event.save(folder / ("last" if event.resumable else f"step-{event.step}"))
+    return events
+
+
+def metrics(events):
+    """Step metrics without the clock's."""
+    clock = ("time", "speed", "memory", "tokens_per_second")
+    return {e.step: {k: v for k, v in e.metrics.items() if not any(c in k for c in clock)} for e in events if isinstance(e, Step)}
+
+
+@pytest.mark.parametrize("algorithm", list(CONFIGS))
+def test_a_run_tells_its_story(algorithm, tmp_path):
+    events = run(configure(algorithm), folder=tmp_path)
+    kinds = [type(e) for e in events if not isinstance(e, Phase)]
+    assert kinds[0] is Started and kinds[-1] is Finished
+    steps = [e for e in events if isinstance(e, Step)]
+    assert [e.step for e in steps] == [0, 1, 2, 3, 4]
+    assert all(k.startswith("eval/") for k in steps[0].metrics)
+    assert all(math.isfinite(v) for e in steps for v in e.metrics.values())
+    assert any(k.startswith("eval/") for k in steps[2].metrics) and not any(k.startswith("eval/") for k in steps[3].metrics)
+    assert (tmp_path / "step-2").is_dir() and (tmp_path / "step-4").is_dir() and (tmp_path / "last").is_dir()
+    samples = [e.record for e in events if isinstance(e, Sample)]
+    assert {s["split"] for s in samples} == {"train", "heldout"}
+    for sample in samples:
+        for answer in sample.get("responses") or [sample["chosen"], sample["rejected"]]:
+            tokens = answer["tokens"]
+            assert {len(v) for v in tokens.values()} == {len(tokens["ids"])}
+    if algorithm == "dpo":
+        assert steps[0].metrics["eval/rewards/accuracies"] == 0.5 and steps[0].metrics["eval/loss"] == pytest.approx(math.log(2), abs=1e-6)
+    else:
+        assert steps[0].metrics["eval/kl"] == pytest.approx(0, abs=1e-6)
+        assert {"reward", "reward_std", "kl", "entropy", "loss", "grad_norm", "advantages/std", "step_time"} <= steps[1].metrics.keys()
+
+
+@pytest.mark.parametrize("algorithm", list(CONFIGS))
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_resumed_equals_uninterrupted(algorithm, tuning, tmp_path):
+    config = configure(algorithm, tuning=tuning)
+    whole = run(config)
+    assert metrics(run(config)) == metrics(whole)  # and nothing of one run reaches the next
+
+    first, polls = [], 0
+
+    def interrupted() -> bool:  # in the middle of the third step
+        nonlocal polls
+        polls += any(isinstance(e, Step) and e.step == 2 for e in first)
+        return polls > 2
+
+    for event in train(config, data_for(algorithm), interrupted=interrupted):
+        first.append(event)
+        if isinstance(event, Checkpoint) and event.resumable:
+            event.save(tmp_path / "last")
+    assert isinstance(first[-1], Stopped) and first[-1].step == 2
+    rest = run(config, resume=tmp_path / "last")
+    assert isinstance(rest[-1], Finished)
+    assert metrics(first) | metrics(rest) == metrics(whole)
+
+
+@pytest.mark.parametrize("algorithm", list(CONFIGS))
+def test_microbatches_change_nothing_but_memory(algorithm):
+    whole, parts = (metrics(run(configure(algorithm, microbatch_size=size, steps=2))) for size in (64, 3))
+    for key, value in whole[2].items():
+        assert parts[2][key] == pytest.approx(value, rel=2e-2, abs=2e-3), key
+
+
+def test_a_run_can_start_from_another_ones_checkpoint(tmp_path):
+    run(configure("grpo"), folder=tmp_path)
+    events = run(configure("dpo", steps=1), parent=tmp_path / "step-4")
+    assert isinstance(events[-1], Finished)
+    assert metrics(events)[0]["eval/rewards/accuracies"] == 0.5  # its reference is where it started
+
+
+def test_nan_stops_at_the_last_good_weights(tmp_path, monkeypatch):
+    from rlhf.algorithms import grpo
+
+    calls = []
+
+    def poisoned(*args):
+        calls.append(1)
+        loss, stats = real(*args)
+        return (loss * torch.nan if len(calls) > 4 else loss), stats
+
+    real = grpo.grpo_loss
+    monkeypatch.setattr(grpo, "grpo_loss", poisoned)
+    events = run(configure("grpo", epochs=1, eval_every=0), folder=tmp_path)
+    failed = events[-1]
+    assert not isinstance(failed, Failed)  # four steps, four updates: all good
+    calls.clear()
+    events = run(configure("grpo", epochs=1, eval_every=0, steps=8), folder=tmp_path / "b")
+    failed = events[-1]
+    assert isinstance(failed, Failed) and failed.step == 4
+    assert "nan" in failed.what and "learning rate" in failed.do
+    saved = run(configure("grpo", epochs=1, eval_every=0, steps=5), resume=tmp_path / "b" / "last")
+    assert not any(isinstance(e, Step) and not all(map(math.isfinite, e.metrics.values())) for e in saved)
+
+
+@pytest.mark.parametrize("result", [math.nan, math.inf, "raise"])
+def test_a_reward_that_fails_stops_the_run_and_says_which(result, monkeypatch):
+    def score(context, options):
+        if result == "raise":
+            raise KeyError("boom")
+        return result
+
+    monkeypatch.setitem(rewards.REWARDS, "bad", rewards.RewardFunction("bad", "always fails", score))
+    events = run(configure("grpo", reward="correct:1,bad:0.5"))
+    failed = events[-1]
+    assert isinstance(failed, Failed) and "bad" in failed.what and failed.do
+
+
+def test_out_of_memory_says_what_to_lower(monkeypatch):
+    from rlhf.policy import Policy
+
+    def logprobs(*args, **kwargs):
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+
+    monkeypatch.setattr(Policy, "logprobs", logprobs)
+    failed = run(configure("grpo"))[-1]
+    assert isinstance(failed, Failed) and "memory" in failed.what and "microbatch_size" in failed.do
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "data"),
+    [("grpo", Dataset((), (), "prompts", "")), ("ppo", Dataset((), (), "prompts", "")), ("dpo", Dataset((), (), "pairs", ""))],
+)
+def test_empty_data_is_refused(algorithm, data):
+    failed = run(configure(algorithm), data=data)[-1]
+    assert isinstance(failed, Failed) and failed.do
+
+
+def test_an_unknown_model_fails_in_words():
+    failed = run(configure("grpo", model="no-such-model", tuning="lora", reward="correct", data=""), data=PROMPTS)[-1]
+    assert isinstance(failed, Failed) and "no-such-model" in failed.what
+
+
+def test_without_held_out_data_a_run_still_works():
+    for algorithm in CONFIGS:
+        data = data_for(algorithm)
+        assert isinstance(run(configure(algorithm, steps=1), data=Dataset(data.train, (), data.kind, ""))[-1], Finished)
+
+
+def test_inner_updates_move_the_ratio_and_one_update_does_not():
+    one = metrics(run(configure("grpo", epochs=1, beta=0.0)))
+    many = metrics(run(configure("grpo", epochs=4, learning_rate=1e-3)))
+    assert one[1]["ratio/mean"] == 1 and one[1]["clip_ratio/region_mean"] == 0
+    assert many[1]["ratio/mean"] != 1 and many[1]["clip_ratio/region_mean"] > 0
