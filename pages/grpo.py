@@ -13,8 +13,8 @@ from rlhf.preferences import Dataset
 FORMULA = r"""
 \begin{gathered}
 \mathcal{J}(\theta)=\frac{1}{G}\sum_{i=1}^{G}\frac{1}{|o_i|}\sum_{t=1}^{|o_i|}
-\Big\{\min\!\big[r_{i,t}\,\hat A_i,\;\operatorname{clip}(r_{i,t},1-\varepsilon,1+\varepsilon)\,\hat A_i\big]
--\beta\,\mathbb{D}_{\mathrm{KL}}\big[\pi_\theta\|\pi_{\mathrm{ref}}\big]\Big\}\\[6pt]
+\Big\{\min\!\big[r_{i,t}\,\hat A_i,\;\operatorname{clip}(r_{i,t},1-\varepsilon,1+\varepsilon)\,\hat A_i\big]\\[2pt]
+-\,\beta\,\mathbb{D}_{\mathrm{KL}}\big[\pi_\theta\|\pi_{\mathrm{ref}}\big]\Big\}\\[6pt]
 r_{i,t}=\frac{\pi_\theta(o_{i,t}\mid q,o_{i,<t})}{\pi_{\mathrm{old}}(o_{i,t}\mid q,o_{i,<t})},
 \quad
 \hat A_i=\frac{R_i-\operatorname{mean}(R)}{\operatorname{std}(R)}

@@ -18,7 +18,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from rlhf.algorithms import make_config
 from rlhf.catalogue import CATALOGUE, model_path
 from rlhf.config import Config, DPOConfig, OnlineConfig
 from rlhf.errors import PlaygroundError
@@ -258,8 +257,7 @@ def measured(run: Run, config: Config, prompt_tokens: float, answer_tokens: floa
         return None
     middle = statistics.median(gaps)
     mean = statistics.fmean(gap for gap in gaps if gap <= PAUSE * middle)
-    fields = {name: value for name, value in run.config.items() if name in type(config).model_fields}
-    earlier = make_config(config.algorithm, **{**fields, "algorithm": config.algorithm})
+    earlier = run.load_config()
     return mean * work(config, prompt_tokens, answer_tokens) / work(earlier, prompt_tokens, answer_tokens)
 
 
@@ -356,7 +354,7 @@ def _quietly_measured(run: Run, config: Config, prompt_tokens: float, answer_tok
     """As `measured`; a run folder of another version, or a broken one, says nothing."""
     try:
         return measured(run, config, prompt_tokens, answer_tokens)
-    except (PlaygroundError, OSError, TypeError, KeyError):
+    except (PlaygroundError, OSError):
         return None
 
 

@@ -184,7 +184,7 @@ def _form(about: About) -> None:
     config, wrong = config_form.build(algorithm, {**config_form.values(algorithm, model), **given})
     config_form.mark(cells, wrong)
     with card:
-        ready = preflight.card(config, dataset, about.plan, [*wrong.values(), *refused])
+        ready = preflight.card(config, dataset, about.plan, [*config_form.sentences(wrong), *refused])
         _start(algorithm, config, dataset, ready)
 
 

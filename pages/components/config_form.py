@@ -19,7 +19,6 @@ from pydantic.fields import FieldInfo
 from streamlit.delta_generator import DeltaGenerator
 
 from pages.components.i18n import _
-from pages.components.numbers import number
 from pages.components.text import plain
 from rlhf.algorithms import CONFIGS
 from rlhf.config import Config
@@ -73,6 +72,8 @@ _BOUND_WORDS = {
     "too_short": "must not be empty",
     "string_too_long": "is too long",
 }
+# Why a bound is where it is, where the number alone does not say.
+_REASONS = {"group_size": "one response alone has no group to be compared with"}
 
 
 def key(algorithm: str, field: str) -> str:
@@ -167,14 +168,23 @@ def explanation(field: FieldInfo, default: Any) -> str:
 
 
 def bounds_in_words(field: FieldInfo) -> str:
-    bound = {
-        name: getattr(item, name) for item in field.metadata for name in ("ge", "gt", "le", "lt") if getattr(item, name, None) is not None
-    }
-    low = number(bound["ge"]) if "ge" in bound else _("more than {value}").format(value=number(bound["gt"])) if "gt" in bound else ""
-    high = number(bound["le"]) if "le" in bound else _("less than {value}").format(value=number(bound["lt"])) if "lt" in bound else ""
+    """"2 to 1,024": what the field's own validation asks for, exactly."""
+    bound: dict[str, str] = {}
+    for item in field.metadata:
+        for name in ("ge", "gt", "le", "lt"):
+            if (value := getattr(item, name, None)) is not None:
+                bound[name] = _bound(value)
+    low = bound.get("ge") or ("gt" in bound and _("more than {value}").format(value=bound["gt"])) or ""
+    high = bound.get("le") or ("lt" in bound and _("less than {value}").format(value=bound["lt"])) or ""
     if low and high:
         return _("{low} to {high}").format(low=low, high=high)
-    return (low and _("{low} or more").format(low=low)) or (high and _("{high} or less").format(high=high)) or ""
+    if low and "gt" not in bound:
+        return _("{low} or more").format(low=low)
+    return low or (high if "lt" in bound or not high else _("{high} or less").format(high=high))
+
+
+def _bound(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def show(value: Any) -> str:
@@ -185,6 +195,8 @@ def show(value: Any) -> str:
         return _("on") if value else _("off")
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
     if isinstance(value, (tuple, list)):
         return ", ".join(f"{v.name}:{v.weight:g}" if hasattr(v, "weight") else str(v) for v in value)
     return str(value)
@@ -246,24 +258,29 @@ def build(algorithm: str, given: Mapping[str, Any]) -> tuple[Config | None, dict
 
 
 def problems(error: ValidationError, cls: type[BaseModel]) -> dict[str, str]:
-    """Field → why its value is refused."""
+    """Field → why its value is refused, in a few words ("must be at least 2"); "" is the key of what concerns several fields."""
     found: dict[str, str] = {}
     for item in error.errors():
-        field = str(item["loc"][0]) if item["loc"] else ""
+        name = str(item["loc"][0]) if item["loc"] and str(item["loc"][0]) in cls.model_fields else ""
         words = _BOUND_WORDS.get(item["type"])
-        message = _(words).format(**item.get("ctx", {})) if words else _(item["msg"].removeprefix("Value error, "))
-        if field in cls.model_fields:
-            described = _(cls.model_fields[field].description or "")
-            message = _("{field} {problem}. {description}").format(field=label(field), problem=message, description=described)
-        found.setdefault(field, message)
+        message = _(words).format(**{part: _bound(value) for part, value in item.get("ctx", {}).items()}) if words else _(item["msg"].removeprefix("Value error, "))
+        if name in _REASONS:
+            message = f"{message}: {_(_REASONS[name])}"
+        found.setdefault(name, message)
     return found
+
+
+def sentences(wrong: Mapping[str, str]) -> list[str]:
+    """Each problem with the name of its field."""
+    words = [f"{label(name)} {message}." if name else f"{message[:1].upper()}{message[1:]}." for name, message in wrong.items()]
+    return [text.replace("..", ".") for text in words]
 
 
 def mark(cells: Mapping[str, DeltaGenerator], wrong: Mapping[str, str]) -> None:
     """Write each problem below its field."""
     for name, message in wrong.items():
         if name in cells:
-            cells[name].caption(f":red[:material/error: {plain(message)}]")
+            cells[name].markdown(f":small[:red[{plain(message)}]]")
 
 
 # ---------------------------------------------------------------- defaults that follow the model, presets

@@ -152,7 +152,6 @@ def _differences(config: Config) -> None:
 
 
 def _list(verdict: Verdict) -> None:
-    for words in verdict.refused:
-        st.error(plain(words), icon=":material/block:")
-    for words in verdict.warned:
-        st.warning(plain(words), icon=":material/info:")
+    for lines, show in ((verdict.refused, st.error), (verdict.warned, st.warning)):
+        if lines:
+            show("\n\n".join(plain(line) for line in lines), icon=":material/block:" if show is st.error else ":material/info:")

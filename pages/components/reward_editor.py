@@ -36,7 +36,7 @@ def editor(algorithm: str, default: tuple[RewardTerm, ...]) -> tuple[tuple[Rewar
         with st.popover(_("Try it"), icon=":material/science:", type="tertiary", key=f"{algorithm}/reward-try"):
             _try_it(algorithm, terms, problem)
     if problem:
-        st.caption(f":red[:material/error: {plain(problem)}]")
+        st.markdown(f":small[:red[{plain(problem)}]]")
     _write_link(algorithm, terms, default)
     return terms, problem
 
@@ -138,7 +138,7 @@ def _terms(rows: list[dict[str, Any]]) -> tuple[tuple[RewardTerm, ...], str]:
         try:
             terms.append(RewardTerm(name=row["name"], weight=row["weight"], options=options))
         except ValidationError as error:
-            return tuple(terms), " ".join(config_form.problems(error, RewardTerm).values())
+            return tuple(terms), " ".join(config_form.sentences(config_form.problems(error, RewardTerm)))
     try:
         RewardMix(terms)
     except RewardError as error:
@@ -184,7 +184,7 @@ def _try_it(algorithm: str, terms: tuple[RewardTerm, ...], problem: str) -> None
         answer = st.text_input(_("Right answer"), "85", key=f"{algorithm}/try-answer", persist_state="session")
     text = st.text_area(_("A response"), EXAMPLE, key=f"{algorithm}/try-text", persist_state="session", height=90)
     if problem:
-        st.caption(f":red[{plain(problem)}]")
+        st.markdown(f":small[:red[{plain(problem)}]]")
         return
     # Tokens are not counted here: that wants the model's tokenizer. Words are close enough to see what a reward does.
     context = Context(prompt, text, answer or None, tokens=len(text.split()), finished=True)
@@ -192,12 +192,12 @@ def _try_it(algorithm: str, terms: tuple[RewardTerm, ...], problem: str) -> None
         mix = RewardMix(terms)
         scored = mix([context])[0]
     except RewardError as error:
-        st.caption(f":red[{plain(str(error))}]")
+        st.markdown(f":small[:red[{plain(str(error))}]]")
         return
     st.metric(_("Reward"), number(scored.total, sign=True))
     weights = [weight for _name, _function, _options, weight in mix.terms]
     parts = [
-        f"{name}: {number(weight)} × {number(score, sign=True)}"
+        f"{name}: {weight:g} × {number(score, sign=True)}"
         for (name, score), weight in zip(scored.parts.items(), weights, strict=True)
     ]
     st.caption("  \n".join(plain(part) for part in parts))

@@ -1,0 +1,218 @@
+"""The pages of GRPO, PPO and DPO as Streamlit draws them: settings, the card, Start. No worker is started and nothing is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from rlhf import jobs, runs
+from rlhf.errors import RunError
+from tests.canned import canned_run
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ("grpo", "ppo", "dpo")
+
+
+@pytest.fixture(autouse=True)
+def runs_dir(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("RLHF_RUNS_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def submitted(monkeypatch, tmp_path) -> list[tuple[Any, Any]]:
+    """What the Start button asked for; the run folder is made, no worker is."""
+    asked: list[tuple[Any, Any]] = []
+
+    def submit(config, dataset, root=None, parent=None, name=""):
+        asked.append((config, dataset))
+        return runs.create(config, dataset, root, parent, name)
+
+    monkeypatch.setattr(jobs, "submit", submit)
+    monkeypatch.setattr(jobs, "ensure_worker", lambda root=None: None)
+    return asked
+
+
+def open_page(name: str, **query: str) -> AppTest:
+    at = AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=60)
+    for key, value in query.items():
+        at.query_params[key] = value
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def number(at: AppTest, key: str) -> Any:
+    return at.number_input(key=key)
+
+
+def text_of(at: AppTest) -> str:
+    parts = [element.value for kind in ("markdown", "caption", "error", "warning", "info") for element in getattr(at, kind)]
+    return "\n".join(str(part) for part in parts)
+
+
+def start_button(at: AppTest, name: str, n: int = 0) -> Any:
+    return at.button(key=f"{name}/start-{n}")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_ready_to_start_as_it_comes(name):
+    at = open_page(name)
+    assert not at.error, [element.value for element in at.error]
+    assert not start_button(at, name).disabled
+    assert "All settings are this model's defaults" in text_of(at)
+    assert {"Time", "Memory"} <= {metric.label for metric in at.metric}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_start_starts_one_run_and_shows_it(name, submitted):
+    at = open_page(name)
+    start_button(at, name).click().run()
+    assert not at.exception
+    assert len(submitted) == 1 and submitted[0][0].algorithm == name
+    assert at.query_params["run"] == [runs.list_runs()[0].id] or at.query_params["run"] == runs.list_runs()[0].id
+
+
+def test_a_second_click_at_once_starts_no_second_run(submitted):
+    at = open_page("grpo")
+    start_button(at, "grpo").click().run()
+    start_button(at, "grpo", 1).click().run()
+    assert len(submitted) == 1
+
+
+def test_the_run_gets_what_the_form_shows(submitted):
+    at = open_page("grpo")
+    number(at, "grpo.steps").set_value(7)
+    number(at, "grpo.learning_rate").set_value(2e-4)
+    at.run()
+    assert "2 settings differ" in text_of(at)
+    start_button(at, "grpo").click().run()
+    config, dataset = submitted[0]
+    assert (config.steps, config.learning_rate, config.data) == (7, 2e-4, "story-prompts")
+    assert dataset.source == "story-prompts" and len(dataset.heldout) > 0
+
+
+def test_a_failed_start_says_why(monkeypatch):
+    def full(*args, **kwargs):
+        raise RunError("The disk is full.", "Delete runs.")
+
+    monkeypatch.setattr(jobs, "submit", full)
+    at = open_page("grpo")
+    start_button(at, "grpo").click().run()
+    assert not at.exception
+    assert any("disk is full" in element.value for element in at.error)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("grpo.group_size", 1, "must be at least 2"),
+        ("grpo.steps", -5, "must be at least 1"),
+        ("grpo.learning_rate", -1e-4, "must be more than 0"),
+        ("grpo.beta", 11.0, "must be at most 10"),
+        ("grpo.minibatches", 7, "choose a divisor of 64"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_with_the_reason(key, value, words):
+    at = open_page("grpo")
+    number(at, key).set_value(value).run()
+    assert not at.exception
+    assert start_button(at, "grpo").disabled
+    assert any(words in element.value.replace("\\", "") for element in at.error), [element.value for element in at.error]
+    number(at, key).set_value({"grpo.group_size": 8, "grpo.steps": 5, "grpo.minibatches": 4}.get(key, 0.01)).run()
+    assert not start_button(at, "grpo").disabled
+
+
+def test_an_emptied_number_goes_back_to_its_default():
+    at = open_page("grpo", **{"grpo.steps": "12"})
+    number(at, "grpo.steps").set_value(None).run()
+    assert not at.exception and number(at, "grpo.steps").value == 60 and not start_button(at, "grpo").disabled
+
+
+def test_another_model_brings_its_defaults_and_keeps_what_was_set():
+    at = open_page("grpo")
+    number(at, "grpo.steps").set_value(33).run()
+    at.selectbox(key="grpo.model").set_value("sums").run()
+    assert number(at, "grpo.steps").value == 33  # the user's
+    assert number(at, "grpo.group_size").value == 16  # the model's
+    assert at.selectbox(key="grpo.data").value == "sums-prompts"
+    assert at.selectbox(key="grpo/reward/2/name").value == "correct"
+    at.selectbox(key="grpo.model").set_value("story").run()
+    assert number(at, "grpo.steps").value == 33 and number(at, "grpo.group_size").value == 8
+    assert not start_button(at, "grpo").disabled
+
+
+def test_a_link_reproduces_the_settings(submitted):
+    link = {"grpo.model": "sums", "grpo.steps": "9", "grpo.seed": "3", "grpo.reward": "correct:1,length:0.5", "grpo.learning_rate": "0.0002"}
+    at = open_page("grpo", **link)
+    start_button(at, "grpo").click().run()
+    config = submitted[0][0]
+    assert (config.model, config.steps, config.seed, config.learning_rate) == ("sums", 9, 3, 2e-4)
+    assert [(term.name, term.weight) for term in config.reward] == [("correct", 1.0), ("length", 0.5)]
+    assert config.group_size == 16
+
+
+@pytest.mark.parametrize("reward", ["", "nonsense:x", "[{", '{"name": 3}', "negative:" + "9" * 5000])
+def test_a_broken_reward_in_a_link_shows_the_default_or_says_so(reward):
+    at = open_page("grpo", **{"grpo.reward": reward})
+    assert at.selectbox(key="grpo/reward/1/name").value == "negative"
+
+
+def test_an_unknown_reward_in_a_link_is_refused_by_name():
+    at = open_page("grpo", **{"grpo.reward": "kindness"})
+    assert start_button(at, "grpo").disabled
+    assert "kindness" in "\n".join(element.value for element in at.error)
+
+
+def test_a_hub_id_and_an_unknown_one_are_taken(submitted):
+    at = open_page("grpo", **{"grpo.model": "somebody/unheard-of"})
+    assert not at.exception
+    assert at.selectbox(key="grpo.model").value == "somebody/unheard-of"
+    assert "not on this machine" in text_of(at)
+    start_button(at, "grpo").click().run()
+    assert submitted[0][0].model == "somebody/unheard-of"
+
+
+def test_the_collapse_preset_is_offered_with_its_warning_and_is_no_default():
+    at = open_page("grpo")
+    assert number(at, "grpo.beta").value == 0.1
+    at.button_group(key="grpo/preset").set_value("Collapse (what reward hacking looks like)").run()
+    assert (number(at, "grpo.learning_rate").value, number(at, "grpo.beta").value) == (3e-4, 0.02)
+    assert any("fall apart" in element.value for element in at.info)
+    at.button_group(key="grpo/preset").set_value("Sensible").run()
+    assert (number(at, "grpo.learning_rate").value, number(at, "grpo.beta").value) == (1e-4, 0.1)
+    at.selectbox(key="grpo.model").set_value("sums").run()
+    assert "Collapse" not in str(at.button_group(key="grpo/preset").options)
+
+
+def test_a_reward_that_needs_answers_refuses_prompts_without():
+    at = open_page("grpo")
+    at.selectbox(key="grpo/reward/1/name").set_value("correct").run()
+    assert start_button(at, "grpo").disabled
+    assert any("right answer" in element.value for element in at.error)
+
+
+def test_a_checkpoint_of_the_same_model_can_be_gone_on_from(submitted, runs_dir):
+    run = canned_run(runs_dir, "dpo", steps=4, weights=False)
+    canned_run(runs_dir, "grpo", model="sums", steps=4, weights=False)
+    at = open_page("grpo")
+    options = at.selectbox(key="grpo.adapter_from").options
+    assert options[1:] == [f"{run.id}/step-4", f"{run.id}/step-2"]
+    at.selectbox(key="grpo.adapter_from").set_value(f"{run.id}/step-4").run()
+    start_button(at, "grpo").click().run()
+    assert submitted[0][0].adapter_from == f"{run.id}/step-4"
+
+
+def test_settings_of_one_algorithm_are_not_those_of_another():
+    at = open_page("ppo", **{"grpo.steps": "7"})
+    assert number(at, "ppo.steps").value != 7
+
+
+def test_earlier_runs_are_offered_where_none_is_shown(runs_dir):
+    run = canned_run(runs_dir, "ppo", steps=4, weights=False)
+    at = open_page("ppo")
+    assert any(button.key == f"show:{run.id}" for button in at.button)
+    assert not any(button.key == f"show:{run.id}" for button in open_page("grpo").button)
