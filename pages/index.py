@@ -15,7 +15,7 @@ from pages.components import i18n, theme  # noqa: E402
 from pages.components.i18n import _  # noqa: E402
 from pages.components.sidebar import sidebar  # noqa: E402
 
-st.set_page_config("RLHF Playground", page_icon=":material/tune:", layout="wide")
+st.set_page_config("RLHF Playground", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide")
 theme.style()
 
 with st.sidebar:

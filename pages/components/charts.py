@@ -143,21 +143,32 @@ def traces(chart: Chart, feed: Feed, colour: str, smooth: float, is_dark: bool) 
     return out
 
 
-def card(chart: Chart, feed: Feed, *, algorithm: str, smooth: float, log: bool, selected: int | None, is_dark: bool) -> dict[str, Any]:
-    """One chart of the grid: heading, latest values, explanation and plotly's ``data`` and ``layout``; JSON throughout."""
+WHOLE_AXIS = 300
+
+
+def card(chart: Chart, feed: Feed, *, algorithm: str, steps: int, smooth: float, log: bool, selected: int | None, is_dark: bool) -> dict[str, Any]:
+    """One chart of the grid: heading, latest values, explanation and plotly's ``data`` and ``layout``; JSON throughout.
+
+    Up to ``WHOLE_AXIS`` steps the axis shows the whole run from the start, so that curves grow into it and nothing is rescaled.
+    """
     metric = describe(chart.series[0])
     colour = theme.ALGORITHM_COLOURS.get(algorithm, theme.BLUE)
     data = traces(chart, feed, colour, smooth, is_dark)
-    positive = all(v > 0 for trace in data for v in trace["y"])
+    numbers = [v for trace in data for v in trace["y"]]
+    can_log = min(numbers, default=0) >= 0 and max(numbers, default=0) > 0  # zeros (KL at the start) are left out of a log axis
     layout = {
         "uirevision": f"{chart.key}:{log}",
         "hovermode": "x",
-        "xaxis": {"title": {"text": _("step")}},
+        "xaxis": {"title": {"text": _("step")}, "tickformat": "d", "rangemode": "tozero"},
         "yaxis": {"title": {"text": _(metric.unit) if metric.unit not in ("", "share") else ""}},
     }
+    if steps <= WHOLE_AXIS:
+        layout["xaxis"] |= {"range": [-0.02 * steps, 1.02 * steps]}
     if metric.unit == "share":
         layout["yaxis"] |= {"tickformat": ".0%"}
-    if log and positive and data:
+    if numbers and not any(numbers):
+        layout["yaxis"] |= {"range": [0, 0.1 if metric.unit == "share" else 1]}  # plotly would centre a line of zeros between −1 and 1
+    if log and can_log:
         layout["yaxis"] |= {"type": "log", "nticks": 4}
     if selected is not None:
         layout["shapes"] = [{
@@ -183,7 +194,7 @@ def card(chart: Chart, feed: Feed, *, algorithm: str, smooth: float, log: bool, 
             parts.append(f"{_(other.label)}: {_(other.not_broken)}" if len(chart.series) > 1 else _(other.not_broken))
     return {
         "key": chart.key, "title": title, "unit": unit, "values": values, "definition": definition, "reading": reading,
-        "not_broken": " ".join(parts), "several": len(chart.series) > 1 and not chart.distribution, "note": "" if positive or not log else _("linear: has values ≤ 0"), "data": data, "layout": layout,
+        "not_broken": " ".join(parts), "several": len(chart.series) > 1 and not chart.distribution, "note": _("linear: has negative values") if log and min(numbers, default=0) < 0 else "", "data": data, "layout": layout,
     }  # fmt: skip
 
 

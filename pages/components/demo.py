@@ -96,8 +96,7 @@ def _before_and_after(run_id: str) -> None:
     for prompt in shown:
         for column, answers in zip(st.columns(2), (before, after), strict=True):
             with column:
-                if prompt in answers:
-                    _answer(prompt, answers[prompt], feed)
+                _answer(prompt, answers.get(prompt))
     st.caption(_("Sampled with the same settings and the same seed on both sides; none of these prompts is trained on."))
 
 
@@ -112,9 +111,12 @@ def heldout(feed: Feed, step: int) -> dict[str, Mapping[str, Any]]:
     return cache[step]
 
 
-def _answer(prompt: str, response: Mapping[str, Any], feed: Feed) -> None:
-    reward = response["reward"]
+def _answer(prompt: str, response: Mapping[str, Any] | None) -> None:
     with st.container(border=True, height="stretch"):
+        if response is None:
+            st.caption("…")
+            return
+        reward = response["reward"]
         st.markdown(f"**{plain(prompt)}** {plain(response['text'])}")
         colour = "green" if reward > 0 else "gray"
         st.caption(f":{colour}[{_('reward')} {number(reward, sign=True)}]")

@@ -173,7 +173,8 @@ def explain(algorithm: str, config: Mapping[str, Any], record: Mapping[str, Any]
     _token_line(response, t)
     if record.get("split") == "heldout":
         st.caption(_("A held-out answer: it is measured and not trained on, so it has no advantage and no term in the loss."))
-        _explain_kl(response, t, None)
+        if (kl := kl_term(response, t)) is not None:
+            _block(*_kl_lines(kl))
     elif algorithm == "ppo":
         _explain_ppo(config, response, t)
     else:
@@ -188,70 +189,83 @@ def _token_line(response: Mapping[str, Any], t: int) -> None:
     st.markdown(text.format(place=t + 1, count=len(tokens["ids"]), token=plain(string).replace("\n", "") or "∅", probability=number(probability, "share")))
 
 
-def _explain_surrogate(s: Surrogate, symbol: str, one_update: bool) -> None:
-    left, right = (_TICK if s.winner in ("free", "both") else ""), (_TICK if s.winner in ("clipped", "both") else "")
-    st.latex(
-        rf"\rho_t=\frac{{\pi_\theta}}{{\pi_{{\text{{old}}}}}}=e^{{{_result(s.logprob)}-{_tex(s.old_logprob)}}}={_result(s.ratio)}"
-        if not one_update
-        else rf"\rho_t=\frac{{\pi_\theta}}{{\pi_{{\text{{old}}}}}}={_result(s.ratio)}"
-    )
-    st.latex(
-        rf"\min\!\Big(\underbrace{{\rho_t\,{symbol}}}_{{{_result(s.ratio)}\cdot{_tex(s.advantage)}={_result(s.free)}{left}}},\;"
-        rf"\underbrace{{\text{{clip}}(\rho_t,{_result(1 - s.low)},{_result(1 + s.high)})\,{symbol}}}_{{{_result(s.clipped)}{right}}}\Big)={_result(s.value)}"
-    )
+def _block(*lines: str) -> None:
+    """Formulas under one another, aligned at their first sign of equality."""
+    aligned = [line.replace("=", "&=", 1) for line in lines]
+    st.latex(r"\begin{aligned}" + r"\\[0.4em] ".join(aligned) + r"\end{aligned}")
+
+
+def _surrogate_lines(s: Surrogate, symbol: str, one_update: bool) -> list[str]:
+    free, cut = (_TICK if s.winner in ("free", "both") else ""), (_TICK if s.winner in ("clipped", "both") else "")
+    steps = "" if one_update else rf"e^{{{_result(s.logprob)}-{_tex(s.old_logprob)}}}="
+    return [
+        rf"\rho_t=\pi_\theta/\pi_{{\text{{old}}}}={steps}{_result(s.ratio)}",
+        rf"L_t=\min\!\big(\rho_t\,{symbol},\ \text{{clip}}(\rho_t,{_result(1 - s.low)},{_result(1 + s.high)})\,{symbol}\big)",
+        rf"\phantom{{L_t}}=\min\!\big(\underbrace{{{_result(s.ratio)}\cdot{_tex(s.advantage)}}}_{{{_result(s.free)}{free}}},\ "
+        rf"\underbrace{{{_result(s.clipped / s.advantage if s.advantage else s.ratio)}\cdot{_tex(s.advantage)}}}_{{{_result(s.clipped)}{cut}}}\big)={_result(s.value)}",
+    ]
+
+
+def _surrogate_note(s: Surrogate) -> str:
     if s.winner == "clipped":
-        st.caption(_("The clipped branch wins: this token has moved far enough in this batch, and the loss no longer pushes it."))
-    elif s.winner == "both" and abs(s.ratio - 1) < 1e-6:
-        st.caption(_("Both branches are equal, because π is still π_old at the first update on a batch. The gradient is the advantage times that of log π: not 0."))
-    elif s.winner == "both":
-        st.caption(_("Both branches are equal: the ratio is inside the clip range."))
+        return _("The clipped branch wins: this token has moved far enough in this batch, and the loss no longer pushes it.")
+    if s.winner == "free":
+        return _("The free branch wins: outside the clip range on the side that makes it worse, so the loss still pulls it back.")
+    if abs(s.ratio - 1) < 1e-6:
+        return _("Both branches are equal, because π is still π_old at the first update on a batch. The gradient, advantage times that of log π, is not 0.")
+    return _("Both branches are equal: the ratio is inside the clip range.")
 
 
-def _explain_kl(response: Mapping[str, Any], t: int, beta: float | None) -> float | None:
-    kl = kl_term(response, t)
-    if kl is None:
-        st.caption(_("The reference was not asked at this step (β is 0), so there is no KL term."))
-        return None
-    st.latex(
-        rf"d=\log\pi_\theta-\log\pi_{{\text{{ref}}}}={_result(kl.logprob)}-{_tex(kl.ref_logprob)}={_result(kl.d)},\qquad"
-        rf" D_{{\text{{KL}}}}=e^{{-d}}-1+d={_result(kl.k3)}\ \text{{nats}}"
-    )
-    return kl.k3
+def _kl_lines(kl: KL) -> list[str]:
+    return [
+        rf"d=\log\pi_\theta-\log\pi_{{\text{{ref}}}}={_result(kl.logprob)}-{_tex(kl.ref_logprob)}={_result(kl.d)}",
+        rf"D_{{\text{{KL}}}}=e^{{-d}}-1+d={_result(kl.k3)}\ \text{{nats}}",
+    ]
 
 
 def _explain_grpo(config: Mapping[str, Any], response: Mapping[str, Any], t: int) -> None:
     s = surrogate(response, t, float(config.get("epsilon_low", 0.2)), float(config.get("epsilon_high", 0.2)))
     beta = float(config.get("beta", 0.0))
     one_update = int(config.get("epochs", 1)) * int(config.get("minibatches", 1)) == 1
-    st.caption(_("The advantage is the response's reward against its own group: (reward − mean) / (spread + 0.0001). All its tokens share it."))
-    st.latex(rf"\hat A={_result(s.advantage)}")
-    _explain_surrogate(s, r"\hat A", one_update)
-    kl = _explain_kl(response, t, beta)
+    kl = kl_term(response, t)
     length = len(response["tokens"]["ids"])
-    total = s.value - beta * (kl or 0.0)
-    st.latex(
-        rf"\text{{{_('this token')}}}=\frac{{1}}{{|o|}}\big(\min(\cdot)-\beta\,D_{{\text{{KL}}}}\big)"
-        rf"=\frac{{1}}{{{length}}}\big({_result(s.value)}-{_result(beta)}\cdot{_tex(kl or 0.0)}\big)={_result(total / length)}"
+    cost = beta * kl.k3 if kl else 0.0
+    st.caption(_("Â is the response's reward against its own group: (reward − mean) / (spread + 0.0001). All its tokens share it."))
+    _block(
+        rf"\hat A={_result(s.advantage)}",
+        *_surrogate_lines(s, r"\hat A", one_update),
+        *(_kl_lines(kl) if kl else []),
+        rf"J_t=\tfrac{{1}}{{|o|}}\,(L_t-\beta D_{{\text{{KL}}}})=\tfrac{{1}}{{{length}}}\,\big({_result(s.value)}-{_result(beta)}\cdot{_tex(kl.k3 if kl else 0.0)}\big)"
+        rf"={_result((s.value - cost) / length)}",
     )
-    st.caption(_("The loss is minus the mean of the responses' sums. Advantages of a group sum to 0, so the loss stays near 0 while the gradient does not."))
+    st.caption(_surrogate_note(s))
+    if kl is None:
+        st.caption(_("The reference was not asked at this step (β is 0), so there is no KL term."))
+    st.caption(_("The loss is minus the mean over responses of the sum of J over their tokens. The advantages of a group sum to 0, so it stays near 0 while its gradient does not."))
 
 
 def _explain_ppo(config: Mapping[str, Any], response: Mapping[str, Any], t: int) -> None:
     gamma, lam, beta = (float(config.get(name, default)) for name, default in (("gamma", 1.0), ("lam", 0.95), ("beta", 0.0)))
     g = gae_terms(response, t, gamma, lam, beta)
-    st.caption(_("The reward of a token is what it pays for leaving the reference; the last token also gets the reward of the whole response."))
-    if g.final_reward is None:
-        st.latex(rf"r_t=-\beta\,(\log\pi_{{\text{{old}}}}-\log\pi_{{\text{{ref}}}})={_result(g.reward)}")
-    else:
-        st.latex(
-            rf"r_t=-\beta\,(\log\pi_{{\text{{old}}}}-\log\pi_{{\text{{ref}}}})+r(x,y)={_result(-g.kl_penalty)}+{_tex(g.final_reward)}={_result(g.reward)}"
-        )
-    st.latex(rf"\delta_t=r_t+\gamma V_{{t+1}}-V_t={_result(g.reward)}+{_result(gamma)}\cdot{_tex(g.next_value)}-{_tex(g.value)}={_result(g.delta)}")
-    st.latex(rf"A_t=\delta_t+\gamma\lambda A_{{t+1}}={_result(g.delta)}+{_result(gamma * lam)}\cdot{_tex(g.next_advantage)}={_result(g.advantage)}")
-    if not math.isclose(g.whitened, g.advantage, rel_tol=1e-3, abs_tol=1e-4):
-        st.latex(rf"A_t\;\xrightarrow{{\text{{{_('whitened over the batch')}}}}}\;{_result(g.whitened)}")
     clip = float(config.get("clip_range", 0.2))
-    _explain_surrogate(surrogate(response, t, clip, clip), "A_t", False)
+    s = surrogate(response, t, clip, clip)
+    st.caption(_("A token's reward is what it pays for leaving the reference; the last one also gets the reward of the whole response. V is the critic's estimate."))
+    if g.final_reward is None:
+        reward = rf"r_t=-\beta\,(\log\pi_{{\text{{old}}}}-\log\pi_{{\text{{ref}}}})={_result(g.reward)}"
+    else:
+        reward = rf"r_t=-\beta\,(\log\pi_{{\text{{old}}}}-\log\pi_{{\text{{ref}}}})+r(x,y)={_result(-g.kl_penalty)}+{_tex(g.final_reward)}={_result(g.reward)}"
+    lines = [
+        reward,
+        rf"\delta_t=r_t+\gamma V_{{t+1}}-V_t={_result(g.reward)}+{_result(gamma)}\cdot{_tex(g.next_value)}-{_tex(g.value)}={_result(g.delta)}",
+        rf"A_t=\delta_t+\gamma\lambda A_{{t+1}}={_result(g.delta)}+{_result(gamma * lam)}\cdot{_tex(g.next_advantage)}={_result(g.advantage)}",
+    ]
+    if not math.isclose(g.whitened, g.advantage, rel_tol=1e-3, abs_tol=1e-4):
+        lines.append(rf"\hat A_t={_result(g.whitened)}\qquad\text{{{_('whitened over the batch')}}}")
+        symbol = r"\hat A_t"
+    else:
+        symbol = "A_t"
+    _block(*lines, *_surrogate_lines(s, symbol, False))
+    st.caption(_surrogate_note(s))
     st.caption(
         _("The critic expected {value} here; the return it is trained towards is {target}.").format(
             value=number(g.value), target=number(g.advantage + g.value)
@@ -261,16 +275,14 @@ def _explain_ppo(config: Mapping[str, Any], response: Mapping[str, Any], t: int)
 
 def _explain_dpo(config: Mapping[str, Any], record: Mapping[str, Any], side: str, t: int | None) -> None:
     beta = float(config.get("beta", 0.1))
-    pair = pair_terms(record, beta, float(config.get("label_smoothing", 0.0)))
-    st.latex(
-        rf"\Delta_w=\log\frac{{\pi_\theta(y_w)}}{{\pi_{{\text{{ref}}}}(y_w)}}={_result(pair.chosen)},\qquad"
-        rf"\Delta_l=\log\frac{{\pi_\theta(y_l)}}{{\pi_{{\text{{ref}}}}(y_l)}}={_result(pair.rejected)}"
+    smoothing = float(config.get("label_smoothing", 0.0))
+    pair = pair_terms(record, beta, smoothing)
+    _block(
+        rf"\Delta_w=\log\pi_\theta(y_w)-\log\pi_{{\text{{ref}}}}(y_w)={_result(pair.chosen)}",
+        rf"\Delta_l=\log\pi_\theta(y_l)-\log\pi_{{\text{{ref}}}}(y_l)={_result(pair.rejected)}",
+        rf"p=\sigma\big(\beta(\Delta_w-\Delta_l)\big)=\sigma\big({_result(beta)}\cdot({_result(pair.chosen)}-{_tex(pair.rejected)})\big)={_result(pair.probability)}",
+        rf"\mathcal{{L}}=-\log p={_result(pair.loss)}" if not smoothing else rf"\mathcal{{L}}=-(1-\varepsilon)\log p-\varepsilon\log(1-p)={_result(pair.loss)}",
     )
-    st.latex(
-        rf"\sigma\big(\beta(\Delta_w-\Delta_l)\big)=\sigma\big({_result(beta)}\cdot({_result(pair.chosen)}-{_tex(pair.rejected)})\big)"
-        rf"=\sigma({_result(pair.margin)})={_result(pair.probability)}"
-    )
-    st.latex(rf"\mathcal{{L}}=-\log\sigma(\cdot)={_result(pair.loss)}")
     st.caption(
         _("The policy prefers the chosen answer with a probability of {p}. The gradient's weight is the rest, {rest}: a pair that is learned teaches little more.").format(
             p=number(pair.probability, "share"), rest=number(1 - pair.probability, "share")
@@ -280,8 +292,6 @@ def _explain_dpo(config: Mapping[str, Any], record: Mapping[str, Any], side: str
         return
     answer = record[side]
     _token_line(answer, t)
-    kl = kl_term(answer, t)
-    whole = pair.chosen if side == "chosen" else pair.rejected
-    if kl is not None:
-        letter = "w" if side == "chosen" else "l"
-        st.latex(rf"\log\pi_\theta-\log\pi_{{\text{{ref}}}}={_result(kl.logprob)}-{_tex(kl.ref_logprob)}={_result(kl.d)}\quad\text{{{_('of')}}}\quad\Delta_{letter}={_result(whole)}")
+    if (kl := kl_term(answer, t)) is not None:
+        letter, whole = ("w", pair.chosen) if side == "chosen" else ("l", pair.rejected)
+        _block(_kl_lines(kl)[0], rf"\Delta_{letter}=\textstyle\sum_t d_t={_result(whole)}")

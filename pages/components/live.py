@@ -23,6 +23,7 @@ from rlhf.metrics import describe
 from rlhf.runs import Run, Status
 
 POLL_SECONDS = 1.0
+QUEUED_SECONDS = 0.5  # the first point should be there soon after the click
 SAMPLES_SECONDS = 2.0
 WAITING_SECONDS = 3.0  # a paused run may be resumed from another window
 
@@ -37,7 +38,7 @@ def live_panel(run_id: str, *, compact: bool = False) -> None:
         st.warning(plain(str(error)), icon=":material/search_off:")
         return
     seen = feed.run.status.state
-    every = {"queued": POLL_SECONDS, "running": POLL_SECONDS, "paused": WAITING_SECONDS}.get(seen)
+    every = {"queued": QUEUED_SECONDS, "running": POLL_SECONDS, "paused": WAITING_SECONDS}.get(seen)
     st.fragment(_board, run_every=every, key=_BOARD)(run_id, seen, compact)
     if not compact:
         alive = seen in state.LIVE_STATES
@@ -155,8 +156,11 @@ def _confirm_discard(run_id: str) -> None:
             _("The trained model is lost: all its checkpoints, up to step {step}, are deleted and the run cannot be resumed. Its curves and samples stay in Runs.").format(step=step)
         )
         with st.container(horizontal=True):
-            if st.button(_("Discard the model"), type="primary", icon=":material/delete:", key="discard-yes"):
-                _attempt(lambda: jobs.stop(run, keep=False))
+            sure = st.button(
+                _("Discard the model"), type="primary", icon=":material/delete:", key="discard-yes",
+                on_click=_attempt, args=(lambda: jobs.stop(run, keep=False),),
+            )  # fmt: skip
+            if sure:
                 st.rerun()
             if st.button(_("Keep running"), key="discard-no"):
                 st.rerun()
@@ -200,7 +204,7 @@ def _waiting(run: Run, status: Status) -> str:
 
 
 def _plots(feed: Feed, status: Status, compact: bool) -> None:
-    if status.state == "queued" and not feed.columns:
+    if status.state != "running" and not feed.columns:
         return
     run = feed.run
     at = state.focus(run.id)
@@ -214,7 +218,10 @@ def _plots(feed: Feed, status: Status, compact: bool) -> None:
     if feed.drawn.get("cards-key") != key:
         feed.drawn["cards-key"] = key
         feed.drawn["cards"] = [
-            charts.card(chart, feed, algorithm=run.algorithm, smooth=smooth, log=log, selected=at.step, is_dark=is_dark) for chart in chosen
+            charts.card(
+                chart, feed, algorithm=run.algorithm, steps=max(status.steps, 1), smooth=smooth, log=log, selected=at.step, is_dark=is_dark
+            )
+            for chart in chosen
         ]
     grid_key = f"plots:{run.id}"
 
@@ -248,7 +255,7 @@ def _samples(run_id: str, alive: bool) -> None:
         feed = state.feed(run_id)
     except PlaygroundError:
         return  # the board says so
-    if feed.run.status.state == "queued" and not feed.columns:
+    if feed.run.status.state != "running" and not feed.columns:
         return
     with st.container(key="live-samples-pane"):
         st.markdown(f"##### {_('Prompts and responses')}")
@@ -269,6 +276,12 @@ def changes(feed: Feed) -> list[tuple[str, float, float]]:
     return found
 
 
+def _change(before: float, after: float, unit: str) -> str:
+    """For ``st.metric``, which reads the direction of its arrow from a plain minus sign."""
+    share = "share" if unit == "share" else ""
+    return f"{number(after - before, share, sign=True).replace('−', '-')} · {_('from')} {number(before, share)}"
+
+
 def _afterwards(feed: Feed, status: Status) -> None:
     """What the run has changed, and the next thing to try."""
     rows = changes(feed)
@@ -279,7 +292,7 @@ def _afterwards(feed: Feed, status: Status) -> None:
                 for key, before, after in rows:
                     metric = describe(key.removeprefix("eval/"))
                     st.metric(
-                        _(metric.label), number(after, metric.unit), f"{number(after - before, metric.unit, sign=True)} · {_('from')} {number(before, metric.unit)}",
+                        _(metric.label), number(after, metric.unit), _change(before, after, metric.unit),
                         delta_color="normal" if metric.better == "up" else "inverse" if metric.better == "down" else "off", width="content",
                         help=_(metric.definition),
                     )  # fmt: skip

@@ -13,12 +13,11 @@ def number(value: float | None, unit: str = "", *, sign: bool = False) -> str:
         return "–"
     if unit == "share":
         value, unit = value * 100, "%"
-    size = abs(value)
+    size = float(f"{abs(value):.3g}")
     if size == 0:
         text = "0"
     elif size >= 1000:
-        digits = 3 - 1 - math.floor(math.log10(size))
-        text = f"{round(size, digits):,.0f}"
+        text = f"{size:,.0f}"
     elif size < 0.001:
         text = f"{size:.2e}"
     else:

@@ -116,10 +116,10 @@ def step_picker(feed: Feed, at: Focus, alive: bool) -> int | None:
     st.session_state[key] = shown
 
     def picked() -> None:
-        at.step, at.token = int(st.session_state[key]), None
+        at.step = int(st.session_state[key])
 
     def follow() -> None:
-        at.step, at.token = None, None
+        at.step = None
 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if last > steps[0]:
@@ -142,26 +142,21 @@ def pane(feed: Feed, alive: bool) -> None:
         st.caption(_("No samples were kept at this step."))
         return
     algorithm = feed.run.algorithm
-    at.prompt = min(at.prompt, len(records) - 1)
-    record = _choose_record(feed.run.id, at, records)
-    options = colourings(algorithm, record)
-    colouring = _choose_colouring(options)
+    left, right = st.columns([3, 2])
+    with left:
+        record = _choose_record(feed.run.id, records)
+    with right:
+        colouring = _choose_colouring(colourings(algorithm, record))
     _prompt(record)
     answers = answers_of(record)
     rows = [_row(place, answer, colouring) for place, answer in answers]
     key = f"tokens:{feed.run.id}"
     clicked = token_rows(rows, key=key, scale=colouring.scale if colouring else "diverging", legend=colouring.label if colouring else "")
-    if clicked:
-        at.response, at.token = answers[clicked[0]][0], clicked[1]
-    else:
-        at.response, at.token = None, None
-    _formula_pane(algorithm, feed, record, at, answers)
+    place, token = (answers[clicked[0]][0], clicked[1]) if clicked else (None, None)
+    _formula_pane(algorithm, feed, record, place, token)
 
 
-def _choose_record(run_id: str, at: Focus, records: Sequence[Record]) -> Record:
-    if len(records) == 1:
-        return records[0]
-
+def _choose_record(run_id: str, records: Sequence[Record]) -> Record:
     def name(i: int) -> str:
         kind = _("held-out") if records[i].get("split") == "heldout" else _("trained on")
         return f"{i + 1} · {kind} · {shortened(records[i]['prompt'], 60)}"
@@ -169,8 +164,7 @@ def _choose_record(run_id: str, at: Focus, records: Sequence[Record]) -> Record:
     key = f"prompt:{run_id}"
     if st.session_state.get(key, 0) not in range(len(records)):
         st.session_state[key] = 0
-    at.prompt = st.selectbox(_("Prompt"), range(len(records)), format_func=name, key=key, label_visibility="collapsed")
-    return records[at.prompt]
+    return records[st.selectbox(_("Prompt"), range(len(records)), format_func=name, key=key)]
 
 
 def _choose_colouring(options: Sequence[Colouring]) -> Colouring | None:
@@ -196,15 +190,12 @@ def _row(place: int | str, answer: Record, colouring: Colouring | None) -> Token
     return TokenRow(answer["tokens"]["strings"], values, label=heading(place, answer))
 
 
-def _formula_pane(algorithm: str, feed: Feed, record: Record, at: Focus, answers: Sequence[tuple[int | str, Record]]) -> None:
-    chosen = at.response is not None
-    if not chosen and algorithm != "dpo":
+def _formula_pane(algorithm: str, feed: Feed, record: Record, place: int | str | None, token: int | None) -> None:
+    if place is None and algorithm != "dpo":
         st.caption(f":material/touch_app: {_('Click a token to see the formula with its numbers put in.')}")
         return
-    place = at.response if at.response is not None else answers[0][0]
     with st.container(border=True, key="formula"):
-        st.markdown(f"**{_('The formula with its numbers')}**")
-        formula.explain(algorithm, feed.run.config, record, place, at.token)
-        if not chosen:
+        st.markdown(f"**{_('The formula, with its numbers put in')}**")
+        formula.explain(algorithm, feed.run.config, record, place if place is not None else "chosen", token)
+        if place is None:
             st.caption(f":material/touch_app: {_('Click a token to see its part.')}")
-

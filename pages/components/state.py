@@ -68,7 +68,7 @@ class Feed:
             if isinstance(value, (int, float)) and math.isfinite(value):
                 column = self.columns.setdefault(key, Column())
                 column.steps.append(step)
-                column.values.append(float(f"{value:.5g}"))
+                column.values.append(float(f"{value:.5g}") if abs(value) > 1e-9 else 0.0)  # rounding errors of what should be 0
         for key, values in (record.get("distributions") or {}).items():
             numbers = sorted(v for v in values if isinstance(v, (int, float)) and math.isfinite(v))
             if numbers:
@@ -108,12 +108,9 @@ def feed(run_id: str) -> Feed:
 
 @dataclass
 class Focus:
-    """Where the three linked panes look: step → prompt → response → token. None: the newest step, nothing chosen."""
+    """The step that the linked panes look at, chosen in a plot or on the slider; None: the newest. Prompt and token are widgets of their own."""
 
     step: int | None = None
-    prompt: int = 0
-    response: int | str | None = None  # an index; "chosen" or "rejected" for preference pairs
-    token: int | None = None
 
 
 def focus(run_id: str) -> Focus:

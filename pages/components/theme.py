@@ -94,6 +94,8 @@ STYLE = """
 <style>
 [data-testid="stApp"] { font-variant-numeric: tabular-nums; }
 [data-testid="stElementContainer"][data-stale="true"] { opacity: 1; transition: none; }
+.st-key-formula .katex { font-size: 1em; }
+.st-key-formula .katex-display { overflow-x: auto; overflow-y: hidden; margin: 0.2em 0; padding: 0.2em 0; }
 [data-testid="stMarkdownContainer"] { overflow-wrap: anywhere; }
 </style>
 """
