@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring import Report, parser
-
 from rlhf import ops
 from rlhf.algorithms import make_config
-from rlhf.config import Config, OnlineConfig, RewardTerm
-from rlhf.events import Checkpoint, Failed, Started, Step
+from rlhf.config import Config, OnlineConfig
+from rlhf.events import Checkpoint, Failed, Step
 from rlhf.policy import LoadedModel, load_pretrained, with_adapter
 from rlhf.preferences import Prompt, load_dataset
 from rlhf.rewards import Context, RewardMix
@@ -39,7 +38,7 @@ from rlhf.train import train
 
 @dataclass
 class Outcome:
-    """``curve``: (seconds, held-out metrics) of the run itself; ``before`` and ``after``: mean reward of all held-out prompts, sampled anew."""
+    """``curve``: (seconds, held-out metrics) of the run itself; ``before``, ``after``: mean reward of all held-out prompts, anew."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -60,19 +59,21 @@ def run(config: Config, limit: float, checkpoint: Path) -> Outcome:
     """Train for ``limit`` seconds and write the model into ``checkpoint``."""
     data = load_dataset("pairs" if config.algorithm == "dpo" else "prompts", config.data, config.heldout)
     outcome = Outcome()
-    begin = float("inf")
-    for event in train(config, data, interrupted=lambda: time.perf_counter() - begin > limit):
-        if isinstance(event, Started):
-            begin = time.perf_counter() + 1e9  # the measurement of the untouched model is not on the clock
-        elif isinstance(event, Step):
+    begin: list[float] = []  # empty until the untouched model has been measured: that is not on the clock
+
+    def seconds() -> float:
+        return time.perf_counter() - begin[0] if begin else 0.0
+
+    for event in train(config, data, interrupted=lambda: seconds() > limit):
+        if isinstance(event, Step):
             if event.step == 0:
-                begin = time.perf_counter()
+                begin.append(time.perf_counter())
             else:
-                outcome.steps, outcome.seconds = event.step, time.perf_counter() - begin
+                outcome.steps, outcome.seconds = event.step, seconds()
                 outcome.step_times.append(event.metrics["step_time"])
             heldout = {key: value for key, value in event.metrics.items() if key.startswith("eval/")}
             if heldout:
-                outcome.curve.append((time.perf_counter() - begin, heldout))
+                outcome.curve.append((seconds(), heldout))
         elif isinstance(event, Checkpoint):
             event.save(checkpoint)
         elif isinstance(event, Failed):
@@ -136,7 +137,7 @@ def several(name: str, limit: float, seeds: int, options: dict[str, Any], algori
 
 
 def details(outcomes: list[Outcome]) -> list[dict[str, Any]]:
-    return [{key: value for key, value in vars(o).items() if key != "step_times"} | {"steps_per_second": o.steps_per_second} for o in outcomes]
+    return [{**vars(outcome), "steps_per_second": outcome.steps_per_second} for outcome in outcomes]
 
 
 def sums(report: Report, seeds: int, seconds: float) -> None:
@@ -149,7 +150,7 @@ def sums(report: Report, seeds: int, seconds: float) -> None:
 
 
 def story_grpo(report: Report, seeds: int, seconds: float) -> None:
-    outcomes = several("story GRPO", seconds, seeds, {"model": "story", "reward": (RewardTerm(name="negative"),)}, "grpo")
+    outcomes = several("story GRPO", seconds, seeds, {"model": "story", "reward": "negative"}, "grpo")
     rates, after, distance = [o.steps_per_second for o in outcomes], [o.after for o in outcomes], [o.kl for o in outcomes]
     report.check("story GRPO, speed", rates, "steps/s", "≥ 1", min(rates) >= 1)
     report.check("story GRPO, held-out reward before", [o.before for o in outcomes], "", "about − 0.6", True)
@@ -172,7 +173,7 @@ def story_dpo(report: Report, seeds: int, seconds: float) -> None:
 
 
 def story_ppo(report: Report, seeds: int, seconds: float) -> None:
-    outcomes = several("story PPO", seconds, seeds, {"model": "story", "reward": (RewardTerm(name="negative"),)}, "ppo")
+    outcomes = several("story PPO", seconds, seeds, {"model": "story", "reward": "negative"}, "ppo")
     rises = [o.after - o.before for o in outcomes]
     report.check("story PPO, rise of the held-out reward", rises, "", "≥ 0.4", min(rises) >= 0.4)
     report.check("story PPO, KL", [o.kl for o in outcomes], "nats / token", "none", True)

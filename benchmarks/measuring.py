@@ -73,7 +73,7 @@ class Report:
         path = RESULTS / f"{self.name}.json"
         path.write_text(json.dumps({"machine": self.started, "rows": self.rows, "details": self.details}, indent=1) + "\n")
         missed = [row["what"] for row in self.rows if not row["met"]]
-        print(f"{len(self.rows) - len(missed)} of {len(self.rows)} goals met; {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path}")
+        print(f"{len(self.rows) - len(missed)} of {len(self.rows)} goals met; {path}")
         return 1 if missed else 0
 
 
