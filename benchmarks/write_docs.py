@@ -1,0 +1,80 @@
+"""Put the measured numbers into docs/benchmarks.md and the README, from the result files of the last runs.
+
+    python -m benchmarks.write_docs
+
+Only what stands between ``<!-- NAME -->`` and ``<!-- end -->`` is written; the words around it are not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring import RESULTS, parser, spread
+
+ROOT = Path(__file__).resolve().parents[1]
+ORDER = ("cold_start", "start_latency", "learning", "live_page_cost", "vs_trl")
+
+
+def results() -> dict[str, dict[str, Any]]:
+    return {name: json.loads((RESULTS / f"{name}.json").read_text()) for name in ORDER if (RESULTS / f"{name}.json").exists()}
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """Every row of every benchmark."""
+    lines = ["| what | measured: median (lowest … highest) | n | goal | |", "|---|---|---|---|---|"]
+    for result in found.values():
+        for row in result["rows"]:
+            goal = "" if row["goal"] == "none" else row["goal"]
+            verdict = "" if row["goal"] == "none" else "met" if row["met"] else "**missed**"
+            lines.append(f"| {row['what']} | {spread(row['values'])} {row['unit']} | {len(row['values'])} | {goal} | {verdict} |")
+    return "\n".join(lines)
+
+
+def machine(found: dict[str, dict[str, Any]]) -> str:
+    lines = []
+    for name, result in found.items():
+        where = result["machine"]
+        versions = ", ".join(f"{package} {version}" for package, version in where["versions"].items())
+        lines.append(
+            f"- `{name}`: {where['time']}, {where['cores']} cores of {where['cpu']}, {where['memory_gib']} GiB, Python {where['python']}, {versions}; "
+            f"load average before the start {where['load'][0] if where['load'] else 'unknown'}"
+        )
+    return "\n".join(lines)
+
+
+def samples(found: dict[str, dict[str, Any]]) -> str:
+    """What story GRPO writes before and after, of each seed."""
+    lines = []
+    for seed, outcome in enumerate(found.get("learning", {}).get("details", {}).get("story-grpo", [])):
+        for prompt, before, after in outcome["texts"][:1]:
+            lines += [f"Seed {seed}. *{prompt}*", "", f"> before: {' '.join(before.split())}", ">", f"> after: {' '.join(after.split())}", ""]
+    return "\n".join(lines).rstrip()
+
+
+def fill(path: Path, blocks: dict[str, str]) -> None:
+    text = path.read_text(encoding="utf-8")
+    for name, block in blocks.items():
+        marked = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not marked.search(text):
+            raise SystemExit(f"{path} has no place for “{name}”.")
+        text = marked.sub(lambda match, block=block: f"{match[1]}{block}\n{match[2]}", text)
+    path.write_text(text, encoding="utf-8")
+
+
+def main() -> int:
+    parser(__doc__).parse_args()
+    found = results()
+    if missing := [name for name in ORDER if name not in found]:
+        print(f"No results yet of: {', '.join(missing)}. Run python -m benchmarks.{missing[0]} first.")
+        return 1
+    fill(ROOT / "docs" / "benchmarks.md", {"results": table(found), "machine": machine(found), "samples": samples(found)})
+    fill(ROOT / "README.md", {"benchmarks": table({name: {"rows": [r for r in f["rows"] if r["goal"] != "none"]} for name, f in found.items()})})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
