@@ -146,7 +146,7 @@ def sums(report: Report, seeds: int, seconds: float) -> None:
     report.check("sums GRPO, speed", rates, "steps/s", "≥ 3", min(rates) >= 3)
     report.check("sums GRPO, gain in each seed", gains, "points", "≥ 25", min(gains) >= 25)
     report.check("sums GRPO, median gain", [statistics.median(gains)], "points", "≥ 30", statistics.median(gains) >= 30)
-    report.details["sums"] = details(outcomes)
+    report.details["seeds"] = details(outcomes)
 
 
 def story_grpo(report: Report, seeds: int, seconds: float) -> None:
@@ -159,7 +159,7 @@ def story_grpo(report: Report, seeds: int, seconds: float) -> None:
     for seed, outcome in enumerate(outcomes):
         for prompt, old, new in outcome.texts:
             print(f"    seed {seed}  {prompt}\n      before: {old.strip()}\n      after:  {new.strip()}")
-    report.details["story-grpo"] = details(outcomes)
+    report.details["seeds"] = details(outcomes)
 
 
 def story_dpo(report: Report, seeds: int, seconds: float) -> None:
@@ -169,7 +169,7 @@ def story_dpo(report: Report, seeds: int, seconds: float) -> None:
     report.check("story DPO, held-out accuracy after", [a[-1] for a in accuracy], "", "≥ 0.9", min(a[-1] for a in accuracy) >= 0.9)
     first = [next((at for at, m in o.curve if m["eval/rewards/accuracies"] >= 0.9), float("nan")) for o in outcomes]
     report.check("story DPO, seconds until 0.9", first, "s", f"≤ {seconds:g}", all(at <= seconds for at in first))
-    report.details["story-dpo"] = details(outcomes)
+    report.details["seeds"] = details(outcomes)
 
 
 def story_ppo(report: Report, seeds: int, seconds: float) -> None:
@@ -177,7 +177,7 @@ def story_ppo(report: Report, seeds: int, seconds: float) -> None:
     rises = [o.after - o.before for o in outcomes]
     report.check("story PPO, rise of the held-out reward", rises, "", "≥ 0.4", min(rises) >= 0.4)
     report.check("story PPO, KL", [o.kl for o in outcomes], "nats / token", "none", True)
-    report.details["story-ppo"] = details(outcomes)
+    report.details["seeds"] = details(outcomes)
 
 
 TASKS: dict[str, tuple[Callable[[Report, int, float], None], float]] = {
@@ -194,11 +194,13 @@ def main() -> int:
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--seconds", type=float, help="instead of 60 and 90: to try the script out")
     given = options.parse_args()
-    report = Report("learning")
+    missed = 0
     for name in given.task or TASKS:
         task, seconds = TASKS[name]
+        report = Report(f"learning-{name}")
         task(report, given.seeds, given.seconds or seconds)
-    return report.finish()
+        missed |= report.finish()
+    return missed
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from typing import Any
 from benchmarks.measuring import RESULTS, parser, spread
 
 ROOT = Path(__file__).resolve().parents[1]
-ORDER = ("cold_start", "start_latency", "learning", "live_page_cost", "vs_trl")
+LEARNING = ("sums", "story-grpo", "story-dpo", "story-ppo")
+ORDER = ("cold_start", "start_latency", *(f"learning-{task}" for task in LEARNING), "live_page_cost", "vs_trl")
 
 
 def results() -> dict[str, dict[str, Any]]:
@@ -39,19 +40,18 @@ def machine(found: dict[str, dict[str, Any]]) -> str:
     for name, result in found.items():
         where = result["machine"]
         versions = ", ".join(f"{package} {version}" for package, version in where["versions"].items())
-        lines.append(
-            f"- `{name}`: {where['time']}, {where['cores']} cores of {where['cpu']}, {where['memory_gib']} GiB, Python {where['python']}, {versions}; "
-            f"load average before the start {where['load'][0] if where['load'] else 'unknown'}"
-        )
+        hardware = f"{where['cores']} cores of {where['cpu']}, {where['memory_gib']} GiB"
+        load = where["load"][0] if where["load"] else "unknown"
+        lines.append(f"- `{name}`: {where['time']}, {hardware}, Python {where['python']}, {versions}; load average before the start {load}")
     return "\n".join(lines)
 
 
 def samples(found: dict[str, dict[str, Any]]) -> str:
     """What story GRPO writes before and after, of each seed."""
     lines = []
-    for seed, outcome in enumerate(found.get("learning", {}).get("details", {}).get("story-grpo", [])):
-        for prompt, before, after in outcome["texts"][:1]:
-            lines += [f"Seed {seed}. *{prompt}*", "", f"> before: {' '.join(before.split())}", ">", f"> after: {' '.join(after.split())}", ""]
+    for seed, outcome in enumerate(found["learning-story-grpo"]["details"]["seeds"]):
+        prompt, before, after = (" ".join(text.split()) for text in outcome["texts"][0])
+        lines += [f"Seed {seed}. *{prompt}*", "", f"> before: {before}", ">", f"> after: {after}", ""]
     return "\n".join(lines).rstrip()
 
 
@@ -72,7 +72,8 @@ def main() -> int:
         print(f"No results yet of: {', '.join(missing)}. Run python -m benchmarks.{missing[0]} first.")
         return 1
     fill(ROOT / "docs" / "benchmarks.md", {"results": table(found), "machine": machine(found), "samples": samples(found)})
-    fill(ROOT / "README.md", {"benchmarks": table({name: {"rows": [r for r in f["rows"] if r["goal"] != "none"]} for name, f in found.items()})})
+    with_goal = {name: {"rows": [row for row in result["rows"] if row["goal"] != "none"]} for name, result in found.items()}
+    fill(ROOT / "README.md", {"benchmarks": table(with_goal)})
     return 0
 
 
