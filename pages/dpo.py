@@ -17,13 +17,14 @@ FORMULA = r"""
 
 
 def plan(config: DPOConfig, data: Dataset) -> str:
+    passes = config.steps * config.pairs_per_step / max(1, len(data.train))
     words = _(
         "**{steps} steps** of **{pairs} pairs** each go {passes} times through the {total} training pairs. "
         "{model}'s probability of the chosen answer is raised against that of the rejected one, "
         "both relative to the untouched model. Nothing is sampled."
     )
     return words.format(
-        steps=f"{config.steps:,}", pairs=config.pairs_per_step, passes=f"{config.steps * config.pairs_per_step / max(1, len(data.train)):.2g}",
+        steps=f"{config.steps:,}", pairs=config.pairs_per_step, passes=f"{passes:.2g}",
         total=f"{len(data.train):,}", model=plain(config.model),
     )  # fmt: skip
 

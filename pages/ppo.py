@@ -22,7 +22,8 @@ L(\theta)=\mathbb{E}_t\Big[\min\!\big(r_t\,\hat A_t,\;\operatorname{clip}(r_t,1-
 def plan(config: PPOConfig, data: Dataset) -> str:
     words = _(
         "In each of **{steps} steps**, {model} writes **{samples} responses**, at most {tokens} tokens long. "
-        "A critic learns to predict the reward; tokens after which things went better than it predicted become likelier. Each batch is gone through {epochs} times."
+        "A critic learns to predict the reward; tokens after which things went better than predicted become likelier. "
+        "Each batch is gone through {epochs} times."
     )
     return words.format(
         steps=f"{config.steps:,}", model=plain(config.model), samples=config.prompts_per_step * config.samples_per_prompt,

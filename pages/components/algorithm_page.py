@@ -22,19 +22,21 @@ from rlhf.algorithms import KIND
 from rlhf.catalogue import CATALOGUE
 from rlhf.config import Config, OnlineConfig
 from rlhf.errors import PlaygroundError
-from rlhf.preferences import Dataset
+from rlhf.preferences import EMBEDDED, Dataset
 
 RECENT = 5  # runs offered where none is shown
 LISTED = 40  # runs whose checkpoints are offered
 DOUBLE_CLICK_SECONDS = 1.5
 
-# Beside each other only where there is room; on a narrow screen a run that is shown comes before the settings of the next one.
+# Beside each other only where there is room; one below the other, a run that is shown comes before the settings of the next one.
 STYLE = """
 <style>
 @media (max-width: 1100px) {
-  .st-key-algorithm-columns > [data-testid="stHorizontalBlock"] { flex-direction: column; }
-  .st-key-algorithm-columns > [data-testid="stHorizontalBlock"] > [data-testid="stColumn"] { width: 100%; flex: 1 1 auto; min-width: 0; }
-  .st-key-algorithm-columns.st-key-run-shown > [data-testid="stHorizontalBlock"] { flex-direction: column-reverse; }
+  .st-key-setup [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]),
+  .st-key-run-and-setup [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]) { flex-direction: column; }
+  .st-key-run-and-setup > * > [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]),
+  .st-key-run-and-setup > [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]) { flex-direction: column-reverse; }
+  .st-key-setup [data-testid="stColumn"], .st-key-run-and-setup [data-testid="stColumn"] { width: 100%; flex: 1 1 auto; min-width: 0; }
 }
 </style>
 """
@@ -86,13 +88,14 @@ def draw(about: About) -> None:
         _adopt(about.algorithm, run_id)
         with st.expander(_("The formula"), icon=":material/function:"):
             _formula(about)
-    with st.container(key="algorithm-columns"):
+    with st.container(key="run-and-setup" if run_id else "setup"):
         left, right = st.columns([2, 3], gap="medium")
     with left:
         _settings(about)
     with right:
         if run_id:
             live_panel(run_id)
+            _settings_of(about.algorithm, run_id)
         else:
             _no_run(about.algorithm)
             with st.container(border=True):
@@ -148,6 +151,40 @@ def _no_run(algorithm: str) -> None:
                 on_click=state.show_run,
                 args=(algorithm, run.id),
             )
+
+
+def _settings_of(algorithm: str, run_id: str) -> None:
+    """The settings that the shown run has, which need not be the form's; and a way to take them over."""
+    try:
+        run = run_folders.open_run(run_id)
+        config = run.load_config()
+    except PlaygroundError:
+        return  # the panel says what is wrong with it
+    with st.expander(_("Settings of this run"), icon=":material/tune:"):
+        show = config_form.show
+        changed = config.differences()
+        lines = [f"{plain(config_form.label(name))}: **{plain(show(value)) or '–'}**" for name, (_old, value) in changed.items()]
+        st.markdown(_("Model: **{model}**").format(model=plain(config.model)) + "".join(f"  \n{line}" for line in lines))
+        st.caption(_("Everything else is this model's default."))
+        if config.algorithm == algorithm:
+            words = _("Put them into the form")
+            st.button(words, icon=":material/arrow_back:", key="take-over", on_click=_take_over, args=(algorithm, run_id))
+
+
+def _take_over(algorithm: str, run_id: str) -> None:
+    """The form gets a run's settings and, where it was the user's own, its data."""
+    run = run_folders.open_run(run_id)
+    config = run.load_config()
+    st.session_state[config_form.key(algorithm, "model")] = config.model
+    st.session_state[f"{algorithm}/model-before"] = config.model
+    st.session_state[config_form.key(algorithm, "adapter_from")] = config.adapter_from
+    config_form.fill(algorithm, {name: getattr(config, name) for name in type(config).model_fields})
+    if isinstance(config, OnlineConfig):
+        reward_editor.fill(algorithm, config.reward)
+    if config.data in EMBEDDED:
+        st.session_state[config_form.key(algorithm, "data")] = config.data
+    else:
+        data_editor.use(algorithm, run.load_data())
 
 
 # ---------------------------------------------------------------- left: settings, card, Start

@@ -263,7 +263,8 @@ def problems(error: ValidationError, cls: type[BaseModel]) -> dict[str, str]:
     for item in error.errors():
         name = str(item["loc"][0]) if item["loc"] and str(item["loc"][0]) in cls.model_fields else ""
         words = _BOUND_WORDS.get(item["type"])
-        message = _(words).format(**{part: _bound(value) for part, value in item.get("ctx", {}).items()}) if words else _(item["msg"].removeprefix("Value error, "))
+        bounds = {part: _bound(value) for part, value in item.get("ctx", {}).items()}
+        message = _(words).format(**bounds) if words else _(item["msg"].removeprefix("Value error, "))
         if name in _REASONS:
             message = f"{message}: {_(_REASONS[name])}"
         found.setdefault(name, message)

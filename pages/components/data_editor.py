@@ -51,6 +51,16 @@ def use(algorithm: str, dataset: Dataset) -> None:
     st.session_state[config_form.key(algorithm, "data")] = CUSTOM
 
 
+def without(dataset: Dataset, left_out: Sequence[int]) -> Dataset:
+    """The data set less the items at these places, counted through training and held-out items."""
+    gone = set(left_out)
+    n = len(dataset.train)
+    train = tuple(item for i, item in enumerate(dataset.train) if i not in gone)
+    heldout = tuple(item for i, item in enumerate(dataset.heldout, start=n) if i not in gone)
+    source = _("{source}, shortened").format(source=dataset.source)
+    return Dataset(train, heldout, dataset.kind, source) if heldout or not train else split(train, source)
+
+
 def has_own(algorithm: str) -> bool:
     return _own_key(algorithm) in st.session_state
 

@@ -8,25 +8,29 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import config_form
+from pages.components import config_form, data_editor
 from pages.components.i18n import _
 from pages.components.numbers import duration, megabytes
 from pages.components.text import plain
+from rlhf import jobs
 from rlhf import runs as run_folders
 from rlhf.config import Config, OnlineConfig
-from rlhf.estimate import Estimate, Fit, estimate, fit
+from rlhf.errors import PlaygroundError
+from rlhf.estimate import Estimate, estimate, fit
 from rlhf.preferences import Dataset
 from rlhf.rewards import REWARDS
 
 _NEWEST = 60  # runs that are looked through for times
+SLOW_ON_CPU = 60_000_000  # parameters
 
 
 @dataclass
 class Verdict:
-    """``refused``: why the run cannot start; ``warned``: what the user should know and may ignore."""
+    """``refused``: why the run cannot start; ``warned``: what the user should know and may ignore; ``too_long``: items that do not fit."""
 
     refused: list[str] = field(default_factory=list)
     warned: list[str] = field(default_factory=list)
+    too_long: tuple[int, ...] = ()
 
 
 def card(config: Config | None, dataset: Dataset | None, plan: Callable[[Any, Dataset], str], refused: Sequence[str]) -> bool:
@@ -38,17 +42,24 @@ def card(config: Config | None, dataset: Dataset | None, plan: Callable[[Any, Da
         _list(verdict)
         return False
     figures = estimate(config, run_folders.list_runs()[:_NEWEST], dataset)
-    check(config, dataset, figures, fit(config, dataset), verdict)
+    check_data(config, dataset, verdict)
+    check_machine(config, figures, verdict)
     st.markdown(plan(config, dataset))
     _figures(config, figures)
     _differences(config)
+    _queue()
     _list(verdict)
+    if verdict.too_long and verdict.refused:
+        words = _("Leave out the {n} that do not fit").format(n=len(verdict.too_long))
+        kept = data_editor.without(dataset, verdict.too_long)
+        st.button(words, icon=":material/content_cut:", key="leave-out", on_click=data_editor.use, args=(config.algorithm, kept))
     return not verdict.refused
 
 
-def check(config: Config, dataset: Dataset, figures: Estimate, room: Fit, verdict: Verdict) -> None:
-    """What only config, data and model together can tell."""
+def check_data(config: Config, dataset: Dataset, verdict: Verdict) -> None:
+    """What config, data and the model's tokenizer can tell together."""
     total = len(dataset.train) + len(dataset.heldout)
+    room = fit(config, dataset)
     if room.too_long:
         words = _(
             "{n} of {total} prompts do not fit into the model's context of {context} tokens beside an answer of {room}; "
@@ -56,6 +67,7 @@ def check(config: Config, dataset: Dataset, figures: Estimate, room: Fit, verdic
         )
         words = words.format(n=len(room.too_long), total=total, context=room.context, room=room.room, longest=room.longest)
         if room.exact:
+            verdict.too_long = room.too_long
             verdict.refused.append(words + " " + _("Shorten or leave out these prompts, or lower the longest answer."))
         else:
             verdict.warned.append(words + " " + _("(Estimated: the model's tokenizer is not on this machine yet.)"))
@@ -63,23 +75,32 @@ def check(config: Config, dataset: Dataset, figures: Estimate, room: Fit, verdic
         needing = [term.name for term in config.reward if term.name in REWARDS and REWARDS[term.name].needs_answer]
         without = sum(getattr(item, "answer", None) is None for item in (*dataset.train, *dataset.heldout))
         if needing and without:
-            verdict.refused.append(
-                _(
-                    "The reward “{reward}” compares with a right answer, which {n} of {total} prompts do not have. "
-                    "Choose prompts with an answer, or another reward."
-                ).format(reward=needing[0], n=without, total=total)
+            words = _(
+                "The reward “{reward}” compares with a right answer, which {n} of {total} prompts do not have. "
+                "Choose prompts with an answer, or another reward."
             )
+            verdict.refused.append(words.format(reward=needing[0], n=without, total=total))
     if not dataset.train:
         verdict.refused.append(_("There is no data to train on."))
-    if not dataset.heldout:
+    elif not dataset.heldout:
         verdict.warned.append(_("There is too little data to hold some out: progress is not measured on unseen prompts."))
+
+
+def check_machine(config: Config, figures: Estimate, verdict: Verdict) -> None:
+    """What the checkpoint to start from and the machine say."""
+    if config.adapter_from:
+        try:
+            start = run_folders.open_run(config.adapter_from.partition("/")[0])
+        except PlaygroundError as error:
+            verdict.refused.append(str(error))
+        else:
+            if start.config.get("tuning") == "lora" and config.tuning != "lora":
+                words = _("The checkpoint to start from is a LoRA adapter: set Tuning to lora, under More settings.")
+                verdict.refused.append(words)
     if figures.memory_bytes and figures.free_bytes and figures.memory_bytes > 0.9 * figures.free_bytes:
-        verdict.warned.append(
-            _("This may not fit: {free} are free. Lower the microbatch, train with LoRA, or choose a smaller model.").format(
-                free=megabytes(figures.free_bytes)
-            )
-        )
-    if figures.device == "cpu" and figures.facts.parameters and figures.facts.parameters > 60_000_000:
+        words = _("This may not fit: {free} are free. Lower the microbatch, train with LoRA, or choose a smaller model.")
+        verdict.warned.append(words.format(free=megabytes(figures.free_bytes)))
+    if figures.device == "cpu" and (figures.facts.parameters or 0) > SLOW_ON_CPU:
         verdict.warned.append(_("No GPU was found: a model of this size is slow without one."))
 
 
@@ -109,6 +130,18 @@ def _figures(config: Config, figures: Estimate) -> None:
                 model=plain(config.model)
             )
         )
+
+
+def _queue() -> None:
+    """What is ahead of a run that would start now."""
+    ahead = [run.status for run in jobs.active(run_folders.runs_dir())]
+    waiting = sum(status.state in ("running", "queued") for status in ahead)
+    if waiting:
+        words = _("1 run is ahead of it.") if waiting == 1 else _("{n} runs are ahead of it.").format(n=waiting)
+        left = ahead[0].eta_seconds if waiting == 1 else None
+        if left is not None:
+            words += " " + _("About {time} are left of that one.").format(time=duration(left))
+        st.caption(f":material/schedule: {words}")
 
 
 def _device(device: str) -> str:

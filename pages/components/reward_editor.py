@@ -93,7 +93,8 @@ def _row(algorithm: str, row: dict[str, Any], first: bool, only: bool) -> None:
         names = [*REWARDS] if row["name"] in REWARDS else [row["name"], *REWARDS]
         chosen = st.selectbox(
             _("Reward"), names, index=names.index(row["name"]), key=f"{prefix}/name", persist_state="session",
-            label_visibility="visible" if first else "collapsed", help=_("Each response gets a number; a mix adds them up, each times its weight."),
+            label_visibility="visible" if first else "collapsed",
+            help=_("A number for each response; a mix adds them up, each times its weight."),
         )  # fmt: skip
         if chosen != row["name"]:
             row["name"], row["options"] = chosen, {}
@@ -104,8 +105,9 @@ def _row(algorithm: str, row: dict[str, Any], first: bool, only: bool) -> None:
         _options(row, prefix)
         if not only:
             st.button(
-                ":material/close:", key=f"{prefix}/remove", type="tertiary", on_click=_remove, args=(algorithm, row["id"]), help=_("Remove this reward.")
-            )
+                ":material/close:", key=f"{prefix}/remove", type="tertiary", help=_("Remove this reward."),
+                on_click=_remove, args=(algorithm, row["id"]),
+            )  # fmt: skip
     function = REWARDS.get(row["name"])
     if function:
         st.caption(_("{explanation} Range: {range}.").format(explanation=_(function.explanation), range=_(function.range)))

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from rlhf import jobs, runs
 from rlhf.errors import RunError
+from rlhf.preferences import Dataset, Prompt
 from tests.canned import canned_run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,7 +147,8 @@ def test_another_model_brings_its_defaults_and_keeps_what_was_set():
 
 
 def test_a_link_reproduces_the_settings(submitted):
-    link = {"grpo.model": "sums", "grpo.steps": "9", "grpo.seed": "3", "grpo.reward": "correct:1,length:0.5", "grpo.learning_rate": "0.0002"}
+    link = {"grpo.model": "sums", "grpo.steps": "9", "grpo.seed": "3", "grpo.learning_rate": "0.0002"}
+    link["grpo.reward"] = "correct:1,length:0.5"
     at = open_page("grpo", **link)
     start_button(at, "grpo").click().run()
     config = submitted[0][0]
@@ -216,3 +218,45 @@ def test_earlier_runs_are_offered_where_none_is_shown(runs_dir):
     at = open_page("ppo")
     assert any(button.key == f"show:{run.id}" for button in at.button)
     assert not any(button.key == f"show:{run.id}" for button in open_page("grpo").button)
+
+
+def test_a_lora_checkpoint_wants_lora(runs_dir):
+    run = canned_run(runs_dir, "grpo", steps=4, weights=False, tuning="lora")
+    at = open_page("grpo", **{"grpo.adapter_from": f"{run.id}/step-4"})
+    assert start_button(at, "grpo").disabled
+    assert any("LoRA adapter" in element.value for element in at.error)
+    at.selectbox(key="grpo.tuning").set_value("lora").run()
+    assert not start_button(at, "grpo").disabled
+
+
+def test_a_run_s_settings_can_be_taken_over(runs_dir, submitted):
+    """Its own data too: a run on "custom" data gives that data back."""
+    run = canned_run(runs_dir, "grpo", model="sums", steps=6, weights=False, data="custom", reward="correct:2,length", learning_rate=1e-3)
+    at = AppTest.from_file(str(ROOT / "pages" / "index.py"), default_timeout=60)
+    at.query_params["run"] = run.id
+    at.run()
+    at.switch_page("grpo.py")
+    at.query_params["run"] = run.id
+    at.run()
+    assert not at.exception, at.exception
+    at.button(key="take-over").click().run()
+    assert not at.exception, at.exception
+    start_button(at, "grpo").click().run()
+    config, dataset = submitted[0]
+    assert (config.model, config.steps, config.learning_rate, config.data) == ("sums", 6, 1e-3, "custom")
+    assert [(term.name, term.weight) for term in config.reward] == [("correct", 2.0), ("length", 1.0)]
+    assert dataset == run.load_data()
+
+
+def test_prompts_that_do_not_fit_can_be_left_out(submitted):
+    at = AppTest.from_file(str(ROOT / "pages" / "grpo.py"), default_timeout=60)
+    mine = Dataset((Prompt("1+1=", "2"), Prompt("1" * 500, "2")), (Prompt("2+2=", "4"),), "prompts", "mine.csv")
+    for key, value in {"grpo/own-data": mine, "grpo.data": "custom", "grpo.model": "sums"}.items():
+        at.session_state[key] = value
+    at.run()
+    assert not at.exception, at.exception
+    assert start_button(at, "grpo").disabled and any("1 of 3 prompts do not fit" in element.value for element in at.error)
+    at.button(key="leave-out").click().run()
+    assert not start_button(at, "grpo").disabled
+    start_button(at, "grpo").click().run()
+    assert len(submitted[0][1].train) == 1

@@ -138,7 +138,8 @@ def table(kind, rows):
 
 
 def test_rows_become_prompts():
-    train, heldout = data_editor.rows_to_items("prompts", table("prompts", [("37+48=", "85", False), ("Once", None, True), (None, None, None)]))
+    rows = [("37+48=", "85", False), ("Once", None, True), (None, None, None)]
+    train, heldout = data_editor.rows_to_items("prompts", table("prompts", rows))
     assert train == [Prompt("37+48=", "85")] and heldout == [Prompt("Once")]
 
 
