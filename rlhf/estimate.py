@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MB = 1_000_000
 # A worker with torch, transformers and peft imported and nothing loaded, measured on Linux.
-PROCESS_BYTES = 520 * MB
+PROCESS_BYTES = 430 * MB
 # Effective rates in floating-point operations a second, far below the peak: small matrices, Python between them.
 CPU_CORE_RATE = 25e9
 GPU_RATE = 15e12
@@ -309,7 +309,7 @@ def estimate(config: Config, runs: Iterable[Run] = (), data: Dataset | None = No
     # Loading, the first measurement on held-out data and writing the last checkpoint take about this long on top.
     overhead = 1.5 + 5e-9 * (facts.parameters or 0)
     parts = memory_parts(config, facts, device, prompt_tokens)
-    peaks = [m for run in past if (m := run.status.memory_bytes) and _same_size(run, config)]
+    peaks = [peak for run in past if _same_size(run, config) and (peak := _peak(run))]
     return Estimate(
         device=device,
         seconds=per_step * config.steps + overhead if per_step is not None else None,
@@ -356,6 +356,11 @@ def _quietly_measured(run: Run, config: Config, prompt_tokens: float, answer_tok
         return measured(run, config, prompt_tokens, answer_tokens)
     except (PlaygroundError, OSError):
         return None
+
+
+def _peak(run: Run) -> int:
+    """Most bytes that an earlier run's process, or its GPU, held at the end of a step; 0: not measured."""
+    return int(max((row.get("memory", 0.0) for row in run.metrics()), default=0.0) * 2**20)
 
 
 def _same_size(run: Run, config: Config) -> bool:

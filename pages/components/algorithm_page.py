@@ -38,6 +38,9 @@ STYLE = """
   .st-key-run-and-setup > [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]) { flex-direction: column-reverse; }
   .st-key-setup [data-testid="stColumn"], .st-key-run-and-setup [data-testid="stColumn"] { width: 100%; flex: 1 1 auto; min-width: 0; }
 }
+.st-key-formula .katex { font-size: 1.08em; }
+.st-key-formula .katex-display { overflow-x: auto; overflow-y: hidden; padding-block: 0.25rem; }
+.st-key-formula table { overflow-wrap: break-word; }
 </style>
 """
 
@@ -103,13 +106,14 @@ def draw(about: About) -> None:
 
 
 def _formula(about: About) -> None:
-    st.latex(about.formula)
-    st.markdown(about.reading)
-    if about.more:
-        about.more()
     title, link = about.paper
     files = f"`docs/algorithms.md`, `rlhf/algorithms/{about.algorithm}.py`"
-    st.caption(_("Paper: [{title}]({link}). Equation by equation, and the code: {files}.").format(title=title, link=link, files=files))
+    with st.container(key="formula"):
+        st.latex(about.formula)
+        st.markdown(about.reading)
+        if about.more:
+            about.more()
+        st.caption(_("Paper: [{title}]({link}). Equation by equation, and the code: {files}.").format(title=title, link=link, files=files))
 
 
 def _clicks(algorithm: str) -> Clicks:

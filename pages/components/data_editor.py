@@ -101,7 +101,7 @@ def _editor(algorithm: str, kind: Kind, default: str) -> Dataset | None:
         described = plain(dataset.source) + "." if chosen == CUSTOM else _(EMBEDDED[chosen].description)
         st.caption(f"{_sizes(dataset)} {described}")
     if edit:
-        _dialog(algorithm, kind, dataset, _name(chosen, own))
+        _open_dialog(algorithm, kind, dataset, _name(chosen, own))
     return dataset
 
 
@@ -112,10 +112,13 @@ def _name(name: str, own: Dataset | None) -> str:
 # ---------------------------------------------------------------- the dialog
 
 
-@st.dialog(" ", width="large", on_dismiss="ignore")
+def _open_dialog(algorithm: str, kind: Kind, dataset: Dataset | None, source: str) -> None:
+    title = _("Your own prompts") if kind == "prompts" else _("Your own preference pairs")
+    st.dialog(title, width="large", on_dismiss="ignore")(_dialog)(algorithm, kind, dataset, source)
+
+
 def _dialog(algorithm: str, kind: Kind, dataset: Dataset | None, source: str) -> None:
-    """Table, paste or file → items → a data set of one's own. Nothing changes before the last button."""
-    st.subheader(_("Your own prompts") if kind == "prompts" else _("Your own preference pairs"), anchor=False)
+    """Table, paste or file → a data set of one's own. Nothing changes before the last button."""
     ways = {"table": _("Edit in a table"), "paste": _("Paste"), "upload": _("Upload a file")}
     way = st.segmented_control(
         _("How"),

@@ -145,8 +145,10 @@ def test_an_earlier_run_tells_the_time(tmp_path):
     assert found.timed_by == "runs" and found.timed_runs == 1
     assert found.seconds_per_step == pytest.approx(2.0)
     assert found.seconds == pytest.approx(120, abs=3)
+    assert found.measured_memory and found.memory_bytes == 610 * 2**20  # the canned run's
     twice = e.estimate(make_config("grpo", model="story", group_size=16), list_runs(tmp_path), prompts("Once"))
     assert twice.seconds_per_step == pytest.approx(4.0)
+    assert not twice.measured_memory  # another size
 
 
 def test_runs_of_another_model_or_algorithm_tell_nothing(tmp_path):
