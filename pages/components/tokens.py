@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
+from streamlit.components.v2 import component
 
 from pages.components.numbers import number
 
@@ -186,7 +187,7 @@ export default function (component) {
 }
 """
 
-_component = st.components.v2.component("rlhf_tokens", html='<div class="rows"></div>', css=CSS, js=JS)
+_component = component("rlhf_tokens", html='<div class="rows"></div>', css=CSS, js=JS)
 
 
 @dataclass(frozen=True)
@@ -226,10 +227,12 @@ def token_rows(
     selected: tuple[int, int] | None = None,
     legend: str = "",
     clickable: bool = True,
+    show_scale: bool = True,
 ) -> tuple[int, int] | None:
     """Several texts on one colour scale. Returns (row, token) of the token that was clicked last in exactly these texts.
 
-    ``limit``: the value of full colour, where it must be the same as in another view. A second click on a token unselects it.
+    ``limit``: the value of full colour, where it must be the same as in another view. ``selected``: (row, token) that is marked as long as
+    none was clicked. A second click on a token unselects it.
     """
     if limit is None:
         limit = colour_limit([v for row in rows for v in row.values], scale)
@@ -244,14 +247,13 @@ def token_rows(
     ]
     data: dict[str, Any] = {"rows": content, "diverging": scale == "diverging", "legend": legend, "clickable": clickable}
     signed = scale == "diverging"
-    data["ends"] = [number(-limit if signed else 0.0, sign=True), number(limit, sign=signed)] if limit else None
+    data["ends"] = [number(-limit if signed else 0.0, sign=True), number(limit, sign=signed)] if limit and show_scale else None
     # a click counts only for the texts it was made on
     data["stamp"] = hashlib.sha256(json.dumps(data).encode()).hexdigest()[:16]
     clicked = (st.session_state.get(key) or {}).get("clicked")
-    if selected is None:
-        selected = _position(clicked, data["stamp"], content)
-    _component(key=key, data={**data, "selected": selected}, on_clicked_change=lambda: None)
-    return _position(clicked, data["stamp"], content)
+    position = _position(clicked, data["stamp"], content)
+    _component(key=key, data={**data, "selected": position or selected}, on_clicked_change=lambda: None)
+    return position
 
 
 def token_view(
@@ -268,7 +270,7 @@ def token_view(
 ) -> int | None:
     """One text as coloured tokens. Returns the index of the token that was clicked last in exactly this text, else None.
 
-    ``values`` may be empty: the tokens are then clickable and not coloured. ``selected`` overrides which token is marked.
+    ``values`` may be empty: the tokens are then clickable and not coloured. ``selected`` is marked as long as none was clicked.
     """
     clicked = token_rows(
         [TokenRow(strings, values, tooltips)],

@@ -1,0 +1,94 @@
+"""Compare: a run (or two) beside the untouched model, on the same prompts, with the same seed and the same settings."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.components import comparison, conditions
+from pages.components.comparison import Conditions
+from pages.components.conditions import NONE
+from pages.components.i18n import _
+from pages.components.text import plain
+from rlhf import compare, runs
+from rlhf.compare import Side
+from rlhf.errors import PlaygroundError
+from rlhf.estimate import model_facts
+from rlhf.preferences import Prompt
+from rlhf.rewards import RewardMix
+
+AT_ONCE = 20_000_000  # parameters up to which answers are written without being asked for
+LISTED = 200
+
+
+def draw() -> None:
+    available = [run for run in runs.list_runs()[:LISTED] if run.checkpoints() or run.last is not None]
+    _check_link({run.id for run in available})
+    if not available:
+        st.info(_("There is no trained model yet. Start a run, and compare it here."), icon=":material/info:")
+        st.page_link("grpo.py", label=_("Start a GRPO run"), icon=":material/groups:")
+        return
+    names = {run.id: f"{run.name} · {run.algorithm.upper()} · {run.model}" for run in available}
+    left, right = st.columns(2, gap="medium")
+    with left:
+        first = conditions.choose_side(_("Run"), names)
+    with right:
+        second = conditions.choose_side(_("Beside a second run"), {NONE: _("none"), **names}, "2")
+    assert first is not None
+    after = [first, *([second] if second and second != first else [])]
+    models = dict.fromkeys(side.model for side in after)
+    sides = tuple(side for model in models for side in (Side(model), *(s for s in after if s.model == model)))
+    run = runs.open_run(first.run_id)
+    left, right = st.columns(2, gap="medium")
+    with left, st.container(horizontal=True, vertical_alignment="bottom"):
+        terms = conditions.choose_reward(run)
+        sampling, seed = conditions.choose_sampling(run)
+    with right:
+        prompts, heldout = conditions.choose_prompts(run, bool(terms) and RewardMix(terms).needs_answer)
+    work(Conditions(sides, tuple(prompts), tuple(sampling.items()), seed, terms), heldout)
+
+
+def _check_link(known: set[str]) -> None:
+    """A link to a run that is gone, or that has no checkpoint yet, says so; the page shows another one then."""
+    linked = st.query_params.get("run")
+    if linked and linked not in known:
+        try:
+            compare.tuned(runs.open_run(linked))
+        except PlaygroundError as error:
+            st.warning(plain(str(error)), icon=":material/search_off:")
+
+
+def work(wanted: Conditions, heldout: list[Prompt]) -> None:
+    """The two buttons, and what they made: each is kept until it is made anew, with the conditions that it was made under."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        asked = st.button(_("Write answers"), icon=":material/edit:", type="primary", key="compare/write", disabled=not wanted.prompts)
+        can = bool(wanted.terms and heldout)
+        measuring = st.button(_("Measure on held-out prompts"), icon=":material/straighten:", key="compare/measure", disabled=not can)
+        if can:
+            most = st.number_input(_("Held-out prompts"), 2, 1000, 64, key="compare/most", persist_state="session", width=150)
+            heldout = heldout[: int(most)]
+    if st.session_state.pop("compare/asked", False) and wanted.prompts:
+        asked = asked or all(0 < (model_facts(side.model).parameters or 0) <= AT_ONCE for side in wanted.sides)
+    try:
+        if asked:
+            st.session_state["comparison"] = comparison.write(wanted)
+        if measuring:
+            together = Conditions(wanted.sides, tuple(heldout), wanted.sampling, wanted.seed, wanted.terms)
+            st.session_state["measured"] = comparison.measure(together)
+    except PlaygroundError as error:
+        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+    measured: comparison.Measured | None = st.session_state.get("measured")
+    if measured and measured.conditions.sides == wanted.sides:
+        comparison.show_measured(measured)
+    done: comparison.Comparison | None = st.session_state.get("comparison")
+    if done and done.conditions.sides == wanted.sides:
+        if done.conditions != wanted:
+            st.caption(f":material/history: {_('These answers were written under other conditions than those chosen now.')}")
+        comparison.show(done)
+
+
+st.title(_("Compare"))
+st.markdown(_("The untouched model and what a run made of it, side by side: same prompts, same settings, same luck."))
+try:
+    draw()
+except PlaygroundError as error:
+    st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")

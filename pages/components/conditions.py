@@ -1,0 +1,125 @@
+"""What a comparison is made under: which sides, prompts, reward and sampling settings; the choice of sides stands in the link."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from pages.components.comparison import reward_name
+from pages.components.i18n import _
+from rlhf import compare, runs
+from rlhf.compare import Side
+from rlhf.config import RewardTerm
+from rlhf.errors import PlaygroundError
+from rlhf.preferences import Prompt
+from rlhf.rewards import REWARDS, RewardMix
+from rlhf.runs import Run
+
+MOST_PROMPTS = 12
+NONE = ""
+
+
+def picker(label: str, names: dict[str, str], param: str, key: str) -> str:
+    """A selectbox whose choice stands in the link; a new link wins over an older choice. The first name is the default."""
+    linked = st.query_params.get(param)
+    if linked in names and st.session_state.get(f"{key}/linked") != linked:
+        st.session_state[key] = linked
+        st.session_state["compare/asked"] = True
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = next(iter(names))
+    value = st.selectbox(label, list(names), format_func=names.__getitem__, key=key, persist_state="session", on_change=ask)
+    st.session_state[f"{key}/linked"] = value
+    if st.query_params.get(param, NONE) != value:
+        if value == NONE:
+            st.query_params.pop(param, None)
+        else:
+            st.query_params[param] = value
+    return value
+
+
+def ask() -> None:
+    """Somebody chose something: answers may be written at once."""
+    st.session_state["compare/asked"] = True
+
+
+def checkpoint_names(run: Run) -> dict[str, str]:
+    """The newest first; ``last`` where a run was interrupted beyond its newest kept one."""
+    found = {info.name: _("step {step}").format(step=info.step) for info in reversed(run.checkpoints())}
+    newest = max((info.step for info in run.checkpoints()), default=0)
+    if run.last is not None and (run.last_step or 0) > newest:
+        found = {"last": _("step {step}, where it stopped").format(step=run.last_step), **found}
+    return found
+
+
+def choose_side(label: str, names: dict[str, str], suffix: str = "") -> Side | None:
+    left, right = st.columns([3, 2])
+    with left:
+        run_id = picker(label, names, f"run{suffix}", f"compare/run{suffix}")
+    if run_id == NONE:
+        return None
+    run = runs.open_run(run_id)
+    with right:
+        checkpoint = picker(_("Checkpoint"), checkpoint_names(run), f"checkpoint{suffix}", f"compare/checkpoint{suffix}/{run_id}")
+    return compare.tuned(run, checkpoint)
+
+
+def choose_prompts(run: Run, needs_answer: bool) -> tuple[list[Prompt], list[Prompt]]:
+    """(the prompts to show, all held-out prompts)."""
+    heldout = compare.heldout_prompts(run, needs_answer)
+    kinds = {"heldout": _("Held-out prompts"), "own": _("Own prompts")}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        kind = st.segmented_control(
+            _("Prompts"), list(kinds), default="heldout" if heldout else "own", required=True, format_func=kinds.__getitem__,
+            key="compare/kind", persist_state="session",
+        )  # fmt: skip
+        if kind == "heldout" and heldout:
+            few = min(3, len(heldout))
+            count = st.number_input(_("How many"), 1, MOST_PROMPTS, few, key="compare/count", persist_state="session", width=130)
+            start = st.session_state.setdefault("compare/start", 0) % len(heldout)
+            if st.button(_("Others"), icon=":material/shuffle:", help=_("The next held-out prompts."), key="compare/others", on_click=ask):
+                start = (start + int(count)) % len(heldout)
+                st.session_state["compare/start"] = start
+            return [*heldout, *heldout][start : start + min(int(count), len(heldout))], heldout
+    if kind == "heldout":
+        st.caption(_("This run has no held-out prompts."))
+        return [], heldout
+    first = heldout[0].text if heldout else ""
+    text = st.text_area(
+        _("One prompt a line, {n} at most").format(n=MOST_PROMPTS), first,
+        key=f"compare/own/{run.model}", height=90, max_chars=20_000, persist_state="session",
+    )  # fmt: skip
+    known = {prompt.text: prompt for prompt in heldout}  # these come with their right answers
+    lines = [line for line in dict.fromkeys((text or "").splitlines()) if line.strip()]
+    return [known.get(line, Prompt(line)) for line in lines[:MOST_PROMPTS]], heldout
+
+
+def choose_reward(run: Run) -> tuple[RewardTerm, ...]:
+    own = compare.reward_of(run)
+    options: dict[str, tuple[RewardTerm, ...]] = {"own": own} if own else {"none": ()}
+    for name in REWARDS:
+        try:
+            RewardMix([RewardTerm(name=name, weight=1.0)])
+        except PlaygroundError:
+            continue  # cannot do without options of its own
+        options[name] = (RewardTerm(name=name, weight=1.0),)
+    words = {"own": _("the run's own: {reward}").format(reward=reward_name(own)), "none": _("none")}
+    key = f"compare/reward/{run.id}"
+    names = {option: words.get(option, option) for option in options}
+    return options[st.selectbox(_("Reward"), list(names), format_func=names.__getitem__, key=key, persist_state="session")]
+
+
+def choose_sampling(run: Run) -> tuple[dict[str, Any], int]:
+    own = compare.sampling_of(run)
+    keep: dict[str, Any] = {"persist_state": "session"}
+    with st.popover(_("Sampling"), icon=":material/tune:", width="stretch"):
+        st.caption(_("The run's own settings, unless you change them. The same for every side."))
+        usual = float(own["temperature"])
+        temperature = st.number_input(_("Temperature"), 0.05, 5.0, usual, 0.1, key=f"compare/temperature/{run.id}", **keep)
+        longest = int(own["max_new_tokens"])
+        tokens = st.number_input(_("New tokens at most"), 1, max(1024, longest), longest, key=f"compare/tokens/{run.id}", **keep)
+        top_p = st.number_input(_("Top-p"), 0.01, 1.0, float(own["top_p"]), 0.05, key=f"compare/top_p/{run.id}", **keep)
+        top_k = st.number_input(_("Top-k"), 0, 100_000, int(own["top_k"]), key=f"compare/top_k/{run.id}", **keep)
+        seed = st.number_input(_("Seed"), 0, 2**31 - 1, 0, key="compare/seed", **keep)
+    sampling = {**own, "temperature": float(temperature), "max_new_tokens": int(tokens), "top_p": float(top_p), "top_k": int(top_k)}
+    return sampling, int(seed)
