@@ -94,6 +94,9 @@ class Config(BaseModel):
     heldout: str = setting("", "File of held-out data; empty: the set's own, or a tenth of the data split off by prompt.", "data")
 
     warmup_steps: int = setting(0, "Steps over which the learning rate rises from 0.", "optimisation", unit="steps", ge=0, le=10_000)
+    learning_rate_schedule: Literal["constant", "linear"] = setting(
+        "constant", "Keep the learning rate, or let it fall to 0 at the last step; less noise at the end.", "optimisation"
+    )
     max_grad_norm: float = setting(
         1.0, "Gradients are scaled down to this norm.", "optimisation", effect="larger single steps", gt=0, le=1000
     )
@@ -223,6 +226,7 @@ class GRPOConfig(OnlineConfig):
             "tuning": "full",
             "reward": "correct",
             "learning_rate": 3e-4,
+            "learning_rate_schedule": "linear",
             "prompts_per_step": 32,
             "group_size": 16,
             "max_new_tokens": 4,

@@ -57,7 +57,7 @@ class Updater:
         so that a step is done whole or not at all.
         """
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * min(1.0, step / self.config.warmup_steps) if self.config.warmup_steps else rate
+            group["lr"] = rate * self._schedule(step)
         for rows in split(order, self.config.microbatch_size):
             if not self._stats["grad_norm"] and self.interrupted():
                 self.optimizer.zero_grad(set_to_none=True)
@@ -78,6 +78,11 @@ class Updater:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._stats["grad_norm"].append((1.0, norm.detach()))
+
+    def _schedule(self, step: int) -> float:
+        """The share of the learning rate at a step, from 1 on: up over the warm-up, then constant, or in a line to 0 after the last step."""
+        warmup = min(1.0, step / self.config.warmup_steps) if self.config.warmup_steps else 1.0
+        return warmup * (1 - (step - 1) / self.config.steps) if self.config.learning_rate_schedule == "linear" else warmup
 
     def take_stats(self) -> dict[str, float]:
         """Means over the updates since the last call, and the learning rate."""
