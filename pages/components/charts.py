@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+from streamlit.components.v2 import component
 
 from pages.components import theme
 from pages.components.i18n import _
@@ -95,13 +96,24 @@ def _line(column: Column, name: str, colour: str, smooth: float, unit: str) -> l
     """The raw curve, and over it the smoothed one if there is any smoothing."""
     hover = f"%{{y:.3g}}{' ' + unit if unit and unit != 'share' else ''}"
     raw = {
-        "type": "scatter", "mode": "lines+markers" if len(column.steps) < 3 else "lines", "x": column.steps, "y": column.values, "name": name,
+        "type": "scatter", "x": column.steps, "y": column.values, "name": name,
+        "mode": "lines+markers" if len(column.steps) < 3 else "lines",
         "line": {"color": colour, "width": 2}, "marker": {"size": 5}, "hovertemplate": hover + "<extra></extra>", "showlegend": False,
     }  # fmt: skip
     if smooth <= 0:
         return [raw]
     raw |= {"opacity": 0.3, "line": {"color": colour, "width": 1}}
-    return [raw, {**raw, "y": smoothed(column.values, smooth), "opacity": 1, "line": {"color": colour, "width": 2}, "hoverinfo": "skip", "hovertemplate": None}]
+    return [
+        raw,
+        {
+            **raw,
+            "y": smoothed(column.values, smooth),
+            "opacity": 1,
+            "line": {"color": colour, "width": 2},
+            "hoverinfo": "skip",
+            "hovertemplate": None,
+        },
+    ]
 
 
 def _area(steps: list[int], low: list[float], high: list[float], colour: str, alpha: float) -> list[dict[str, Any]]:
@@ -134,10 +146,11 @@ def traces(chart: Chart, feed: Feed, colour: str, smooth: float, is_dark: bool) 
         if column := feed.columns.get(key):
             out += _line(column, _(metric.label), tint, smooth, metric.unit)
         if held := feed.columns.get(f"eval/{key}"):
+            size, fill = 8 if len(held.steps) <= 12 else 5, tint if len(chart.series) > 1 else theme.ink(is_dark)
+            edge = {"width": 1, "color": "#11151a" if is_dark else "#ffffff"}
             out.append({
                 "type": "scatter", "mode": "markers", "x": held.steps, "y": held.values, "name": _("held-out"), "showlegend": False,
-                "marker": {"symbol": "diamond", "size": 8, "color": tint if len(chart.series) > 1 else theme.ink(is_dark),
-                           "line": {"width": 1, "color": "#11151a" if is_dark else "#ffffff"}},
+                "marker": {"symbol": "diamond", "size": size, "color": fill, "line": edge},
                 "hovertemplate": _("held-out") + " %{y:.3g}<extra></extra>",
             })  # fmt: skip
     return out
@@ -146,7 +159,9 @@ def traces(chart: Chart, feed: Feed, colour: str, smooth: float, is_dark: bool) 
 WHOLE_AXIS = 300
 
 
-def card(chart: Chart, feed: Feed, *, algorithm: str, steps: int, smooth: float, log: bool, selected: int | None, is_dark: bool) -> dict[str, Any]:
+def card(
+    chart: Chart, feed: Feed, *, algorithm: str, steps: int, smooth: float, log: bool, selected: int | None, is_dark: bool
+) -> dict[str, Any]:
     """One chart of the grid: heading, latest values, explanation and plotly's ``data`` and ``layout``; JSON throughout.
 
     Up to ``WHOLE_AXIS`` steps the axis shows the whole run from the start, so that curves grow into it and nothing is rescaled.
@@ -176,12 +191,15 @@ def card(chart: Chart, feed: Feed, *, algorithm: str, steps: int, smooth: float,
             "line": {"color": theme.muted(is_dark), "width": 1, "dash": "dot"},
         }]  # fmt: skip
     if chart.distribution:
-        title, unit = _("Advantages"), ""
+        title = _("Advantages")
         values = []
         note = _("Lines from the bottom: 5th, 25th, 50th (median), 75th and 95th percentile of the advantages of the step's responses.")
-        definition, reading = note, _("Half of the responses lie in the dark band. As wide at the end as at the start: there is still something to learn.")
+        definition, reading = (
+            note,
+            _("Half of the responses lie in the dark band. As wide at the end as at the start: there is still something to learn."),
+        )
     else:
-        title, unit = _(metric.label), "" if metric.unit == "share" else _(metric.unit)
+        title = _(metric.label)
         definition, reading = _(metric.definition), _(metric.reading)
         values = [_latest(key, feed, colour, i) for i, key in enumerate(chart.series) if key in feed.columns]
         if f"eval/{chart.series[0]}" in feed.columns and len(chart.series) == 1:
@@ -192,9 +210,11 @@ def card(chart: Chart, feed: Feed, *, algorithm: str, steps: int, smooth: float,
         other = describe(key)
         if other.not_broken:
             parts.append(f"{_(other.label)}: {_(other.not_broken)}" if len(chart.series) > 1 else _(other.not_broken))
+    negative = min(numbers, default=0) < 0
     return {
-        "key": chart.key, "title": title, "unit": unit, "values": values, "definition": definition, "reading": reading,
-        "not_broken": " ".join(parts), "several": len(chart.series) > 1 and not chart.distribution, "note": _("linear: has negative values") if log and min(numbers, default=0) < 0 else "", "data": data, "layout": layout,
+        "key": chart.key, "title": title, "values": values, "several": len(chart.series) > 1 and not chart.distribution,
+        "definition": definition, "reading": reading, "not_broken": " ".join(parts),
+        "note": _("linear: has negative values") if log and negative else "", "data": data, "layout": layout,
     }  # fmt: skip
 
 
@@ -205,7 +225,7 @@ def _latest(key: str, feed: Feed, colour: str, i: int) -> dict[str, Any]:
 
 
 _HERE = Path(__file__).parent
-_grid = st.components.v2.component(
+_grid = component(
     "plot_grid",
     js=(_HERE / "plot_grid.js").read_text(encoding="utf-8"),
     css=(_HERE / "plot_grid.css").read_text(encoding="utf-8"),
@@ -231,7 +251,7 @@ def grid(
 
 
 def clicked_step(key: str) -> int | None:
-    """The step whose point was just clicked in a grid; None if there was no click, or it was none of a step (the browser is not trusted)."""
+    """The step whose point was just clicked in a grid; None if there was no click, or none on a step (the browser is not trusted)."""
     step = (st.session_state.get(key) or {}).get("step")
     return step if isinstance(step, int) and step >= 0 else None
 
@@ -275,7 +295,9 @@ def metric_figure(
             })  # fmt: skip
     figure = go.Figure(data=data, layout={"template": theme.template(is_dark), "height": 320, "hovermode": "x unified"})
     figure.update_xaxes(title_text=_("step"))
-    figure.update_yaxes(title_text=f"{_(metric.label)} ({_(metric.unit)})" if metric.unit else _(metric.label), type="log" if log else "linear")
+    figure.update_yaxes(
+        title_text=f"{_(metric.label)} ({_(metric.unit)})" if metric.unit else _(metric.label), type="log" if log else "linear"
+    )
     if metric.unit == "share":
         figure.update_yaxes(tickformat=".0%")
     return figure

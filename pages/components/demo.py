@@ -58,7 +58,10 @@ def start_buttons(page: str, run_id: str | None) -> None:
             on_click=start, args=(page, "positive", _("make the stories happy")),
         )  # fmt: skip
         if run_id is None:
-            st.caption(_("Trains the story model that comes with the app (1.6 million parameters) with GRPO: about a minute on two cores."), width="content")
+            st.caption(
+                _("Trains the story model that comes with the app (1.6 million parameters) with GRPO: about a minute on two cores."),
+                width="content",
+            )
     if problem := st.session_state.get("demo", {}).get("problem"):
         st.error(plain(problem), icon=":material/error:")
 
@@ -74,8 +77,8 @@ def before_and_after(run_id: str) -> None:
 
 def _before_and_after(run_id: str) -> None:
     feed = state.feed(run_id)
-    measured = [step for step in feed.columns.get("eval/reward", state.Column()).steps]
-    if len(measured) < 1:
+    measured = feed.columns.get("eval/reward", state.Column()).steps
+    if not measured:
         return
     before, after = heldout(feed, 0), heldout(feed, measured[-1]) if len(measured) > 1 else {}
     shown = [prompt for prompt in before if prompt in after or not after][:SHOWN_PROMPTS]

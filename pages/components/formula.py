@@ -37,7 +37,13 @@ class Surrogate:
 
     @property
     def winner(self) -> str:
-        return "both" if math.isclose(self.free, self.clipped, rel_tol=1e-9, abs_tol=1e-12) else "free" if self.free < self.clipped else "clipped"
+        return (
+            "both"
+            if math.isclose(self.free, self.clipped, rel_tol=1e-9, abs_tol=1e-12)
+            else "free"
+            if self.free < self.clipped
+            else "clipped"
+        )
 
 
 @dataclass(frozen=True)
@@ -122,8 +128,9 @@ def gae_terms(response: Mapping[str, Any], t: int, gamma: float, lam: float, bet
     old = _at(tokens, "old_logprobs", t, _at(tokens, "logprobs", t))
     penalty = beta * (old - _at(tokens, "ref_logprobs", t, old))
     return GAE(
-        rewards[t], values[t], values[t + 1] if t + 1 < n else 0.0, delta, after, advantage, _at(tokens, "advantages", t, advantage), penalty,
-        float(response["reward"]) if t == n - 1 else None,
+        reward=rewards[t], value=values[t], next_value=values[t + 1] if t + 1 < n else 0.0, delta=delta, next_advantage=after,
+        advantage=advantage, whitened=_at(tokens, "advantages", t, advantage), kl_penalty=penalty,
+        final_reward=float(response["reward"]) if t == n - 1 else None,
     )  # fmt: skip
 
 
@@ -186,7 +193,11 @@ def _token_line(response: Mapping[str, Any], t: int) -> None:
     string = tokens["strings"][t] if t < len(tokens["strings"]) else ""
     probability = math.exp(_at(tokens, "logprobs", t))
     text = _("Token {place} of {count}: “{token}”, which the policy gives a probability of {probability}.")
-    st.markdown(text.format(place=t + 1, count=len(tokens["ids"]), token=plain(string).replace("\n", "") or "∅", probability=number(probability, "share")))
+    st.markdown(
+        text.format(
+            place=t + 1, count=len(tokens["ids"]), token=plain(string).replace("\n", "") or "∅", probability=number(probability, "share")
+        )
+    )
 
 
 def _block(*lines: str) -> None:
@@ -198,11 +209,13 @@ def _block(*lines: str) -> None:
 def _surrogate_lines(s: Surrogate, symbol: str, one_update: bool) -> list[str]:
     free, cut = (_TICK if s.winner in ("free", "both") else ""), (_TICK if s.winner in ("clipped", "both") else "")
     steps = "" if one_update else rf"e^{{{_result(s.logprob)}-{_tex(s.old_logprob)}}}="
+    clipped_ratio = min(max(s.ratio, 1 - s.low), 1 + s.high)
+    left = rf"\underbrace{{{_result(s.ratio)}\cdot{_tex(s.advantage)}}}_{{{_result(s.free)}{free}}}"
+    right = rf"\underbrace{{{_result(clipped_ratio)}\cdot{_tex(s.advantage)}}}_{{{_result(s.clipped)}{cut}}}"
     return [
         rf"\rho_t=\pi_\theta/\pi_{{\text{{old}}}}={steps}{_result(s.ratio)}",
         rf"L_t=\min\!\big(\rho_t\,{symbol},\ \text{{clip}}(\rho_t,{_result(1 - s.low)},{_result(1 + s.high)})\,{symbol}\big)",
-        rf"\phantom{{L_t}}=\min\!\big(\underbrace{{{_result(s.ratio)}\cdot{_tex(s.advantage)}}}_{{{_result(s.free)}{free}}},\ "
-        rf"\underbrace{{{_result(s.clipped / s.advantage if s.advantage else s.ratio)}\cdot{_tex(s.advantage)}}}_{{{_result(s.clipped)}{cut}}}\big)={_result(s.value)}",
+        rf"\phantom{{L_t}}=\min\!\big({left},\ {right}\big)={_result(s.value)}",
     ]
 
 
@@ -212,7 +225,10 @@ def _surrogate_note(s: Surrogate) -> str:
     if s.winner == "free":
         return _("The free branch wins: outside the clip range on the side that makes it worse, so the loss still pulls it back.")
     if abs(s.ratio - 1) < 1e-6:
-        return _("Both branches are equal, because π is still π_old at the first update on a batch. The gradient, advantage times that of log π, is not 0.")
+        return _(
+            "Both branches are equal, because π is still π_old at the first update on a batch. "
+            "The gradient, advantage times that of log π, is not 0."
+        )
     return _("Both branches are equal: the ratio is inside the clip range.")
 
 
@@ -229,19 +245,24 @@ def _explain_grpo(config: Mapping[str, Any], response: Mapping[str, Any], t: int
     one_update = int(config.get("epochs", 1)) * int(config.get("minibatches", 1)) == 1
     kl = kl_term(response, t)
     length = len(response["tokens"]["ids"])
-    cost = beta * kl.k3 if kl else 0.0
+    k3_value = kl.k3 if kl else 0.0
+    put_in = rf"\tfrac{{1}}{{{length}}}\,\big({_result(s.value)}-{_result(beta)}\cdot{_tex(k3_value)}\big)"
     st.caption(_("Â is the response's reward against its own group: (reward − mean) / (spread + 0.0001). All its tokens share it."))
     _block(
         rf"\hat A={_result(s.advantage)}",
         *_surrogate_lines(s, r"\hat A", one_update),
         *(_kl_lines(kl) if kl else []),
-        rf"J_t=\tfrac{{1}}{{|o|}}\,(L_t-\beta D_{{\text{{KL}}}})=\tfrac{{1}}{{{length}}}\,\big({_result(s.value)}-{_result(beta)}\cdot{_tex(kl.k3 if kl else 0.0)}\big)"
-        rf"={_result((s.value - cost) / length)}",
+        rf"J_t=\tfrac{{1}}{{|o|}}\,(L_t-\beta D_{{\text{{KL}}}})={put_in}={_result((s.value - beta * k3_value) / length)}",
     )
     st.caption(_surrogate_note(s))
     if kl is None:
         st.caption(_("The reference was not asked at this step (β is 0), so there is no KL term."))
-    st.caption(_("The loss is minus the mean over responses of the sum of J over their tokens. The advantages of a group sum to 0, so it stays near 0 while its gradient does not."))
+    st.caption(
+        _(
+            "The loss is minus the mean over responses of the sum of J over their tokens. "
+            "The advantages of a group sum to 0, so it stays near 0 while its gradient does not."
+        )
+    )
 
 
 def _explain_ppo(config: Mapping[str, Any], response: Mapping[str, Any], t: int) -> None:
@@ -249,15 +270,22 @@ def _explain_ppo(config: Mapping[str, Any], response: Mapping[str, Any], t: int)
     g = gae_terms(response, t, gamma, lam, beta)
     clip = float(config.get("clip_range", 0.2))
     s = surrogate(response, t, clip, clip)
-    st.caption(_("A token's reward is what it pays for leaving the reference; the last one also gets the reward of the whole response. V is the critic's estimate."))
+    st.caption(
+        _(
+            "A token's reward is what it pays for leaving the reference; the last one also gets the reward of the whole response. "
+            "V is the critic's estimate."
+        )
+    )
     if g.final_reward is None:
-        reward = rf"r_t=-\beta\,(\log\pi_{{\text{{old}}}}-\log\pi_{{\text{{ref}}}})={_result(g.reward)}"
+        rest = rf"={_result(g.reward)}"
     else:
-        reward = rf"r_t=-\beta\,(\log\pi_{{\text{{old}}}}-\log\pi_{{\text{{ref}}}})+r(x,y)={_result(-g.kl_penalty)}+{_tex(g.final_reward)}={_result(g.reward)}"
+        rest = rf"+r(x,y)={_result(-g.kl_penalty)}+{_tex(g.final_reward)}={_result(g.reward)}"
+    delta = rf"{_result(g.reward)}+{_result(gamma)}\cdot{_tex(g.next_value)}-{_tex(g.value)}={_result(g.delta)}"
+    total = rf"{_result(g.delta)}+{_result(gamma * lam)}\cdot{_tex(g.next_advantage)}={_result(g.advantage)}"
     lines = [
-        reward,
-        rf"\delta_t=r_t+\gamma V_{{t+1}}-V_t={_result(g.reward)}+{_result(gamma)}\cdot{_tex(g.next_value)}-{_tex(g.value)}={_result(g.delta)}",
-        rf"A_t=\delta_t+\gamma\lambda A_{{t+1}}={_result(g.delta)}+{_result(gamma * lam)}\cdot{_tex(g.next_advantage)}={_result(g.advantage)}",
+        rf"r_t=-\beta\,(\log\pi_{{\text{{old}}}}-\log\pi_{{\text{{ref}}}}){rest}",
+        rf"\delta_t=r_t+\gamma V_{{t+1}}-V_t={delta}",
+        rf"A_t=\delta_t+\gamma\lambda A_{{t+1}}={total}",
     ]
     if not math.isclose(g.whitened, g.advantage, rel_tol=1e-3, abs_tol=1e-4):
         lines.append(rf"\hat A_t={_result(g.whitened)}\qquad\text{{{_('whitened over the batch')}}}")
@@ -277,16 +305,19 @@ def _explain_dpo(config: Mapping[str, Any], record: Mapping[str, Any], side: str
     beta = float(config.get("beta", 0.1))
     smoothing = float(config.get("label_smoothing", 0.0))
     pair = pair_terms(record, beta, smoothing)
+    put_in = rf"\sigma\big({_result(beta)}\cdot({_result(pair.chosen)}-{_tex(pair.rejected)})\big)"
+    loss = r"-(1-\varepsilon)\log p-\varepsilon\log(1-p)" if smoothing else r"-\log p"
     _block(
         rf"\Delta_w=\log\pi_\theta(y_w)-\log\pi_{{\text{{ref}}}}(y_w)={_result(pair.chosen)}",
         rf"\Delta_l=\log\pi_\theta(y_l)-\log\pi_{{\text{{ref}}}}(y_l)={_result(pair.rejected)}",
-        rf"p=\sigma\big(\beta(\Delta_w-\Delta_l)\big)=\sigma\big({_result(beta)}\cdot({_result(pair.chosen)}-{_tex(pair.rejected)})\big)={_result(pair.probability)}",
-        rf"\mathcal{{L}}=-\log p={_result(pair.loss)}" if not smoothing else rf"\mathcal{{L}}=-(1-\varepsilon)\log p-\varepsilon\log(1-p)={_result(pair.loss)}",
+        rf"p=\sigma\big(\beta(\Delta_w-\Delta_l)\big)={put_in}={_result(pair.probability)}",
+        rf"\mathcal{{L}}={loss}={_result(pair.loss)}",
     )
     st.caption(
-        _("The policy prefers the chosen answer with a probability of {p}. The gradient's weight is the rest, {rest}: a pair that is learned teaches little more.").format(
-            p=number(pair.probability, "share"), rest=number(1 - pair.probability, "share")
-        )
+        _(
+            "The policy prefers the chosen answer with a probability of {p}. "
+            "The gradient's weight is the rest, {rest}: a pair that is learned teaches little more."
+        ).format(p=number(pair.probability, "share"), rest=number(1 - pair.probability, "share"))
     )
     if t is None or side not in ("chosen", "rejected"):
         return

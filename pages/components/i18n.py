@@ -1,6 +1,7 @@
 """The language of the pages. Every string that is shown goes through ``_()``; English is the source.
 
-Catalogues are ordinary gettext: ``assets/locale/LANGUAGE/LC_MESSAGES/playground.po``, compiled to ``.mo`` beside it. After a change of strings:
+Catalogues are ordinary gettext: ``assets/locale/LANGUAGE/LC_MESSAGES/playground.po``, compiled to ``.mo`` beside it.
+After a change of strings (pybabel is in requirements-dev.txt):
 
     pybabel extract -F assets/locale/babel.cfg -o assets/locale/playground.pot .
     pybabel update -i assets/locale/playground.pot -d assets/locale -D playground --no-fuzzy-matching

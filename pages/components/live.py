@@ -75,8 +75,8 @@ def state_name(status: Status) -> str:
 
 def phase_name(phase: str) -> str:
     return {
-        "loading": _("loading the model"), "sampling": _("writing answers"), "scoring": _("scoring answers"), "updating": _("updating the policy"),
-        "evaluating": _("measuring on held-out data"), "saving": _("saving"),
+        "loading": _("loading the model"), "sampling": _("writing answers"), "scoring": _("scoring answers"),
+        "updating": _("updating the policy"), "evaluating": _("measuring on held-out data"), "saving": _("saving"),
     }.get(phase, phase)  # fmt: skip
 
 
@@ -87,10 +87,10 @@ def _head(feed: Feed, status: Status) -> None:
         st.badge(state_name(status), icon=icon, color=colour)
         title = f"**{plain(run.algorithm.upper())}** · {plain(run.model)} · {_('seed')} {run.config.get('seed', 0)}"
         st.markdown(title if run.name == run.id else f"{title} · {plain(run.name)}", width="content")
-        with st.container(horizontal=True, horizontal_alignment="right", gap="xsmall"):
-            _controls(run, status)
     if status.steps and status.state != "queued":
         st.progress(min(1.0, status.step / status.steps), text=_progress(feed, status))
+    with st.container(horizontal=True, gap="small"):
+        _controls(run, status)
 
 
 def _progress(feed: Feed, status: Status) -> str:
@@ -125,7 +125,13 @@ def _controls(run: Run, status: Status) -> None:
         if pausing:
             button(_("Resume"), "play_arrow", lambda: jobs.resume(run), "resume", _("Take the pause back."))
         else:
-            button(_("Pause"), "pause", lambda: jobs.pause(run), "pause", _("Writes a checkpoint and frees the device; Resume continues exactly from there."))
+            button(
+                _("Pause"),
+                "pause",
+                lambda: jobs.pause(run),
+                "pause",
+                _("Writes a checkpoint and frees the device; Resume continues exactly from there."),
+            )
     elif status.state in ("paused", "interrupted", "failed") or (status.state == "stopped" and not status.discarded):
         button(_("Resume"), "play_arrow", lambda: jobs.resume(run), "resume", run.resume_hint(), primary=status.state != "stopped")
     if status.state in ("running", "paused", "queued", "interrupted"):
@@ -153,7 +159,10 @@ def _confirm_discard(run_id: str) -> None:
         run = state.feed(run_id).run
         step = run.status.step
         st.markdown(
-            _("The trained model is lost: all its checkpoints, up to step {step}, are deleted and the run cannot be resumed. Its curves and samples stay in Runs.").format(step=step)
+            _(
+                "The trained model is lost: all its checkpoints, up to step {step}, are deleted and the run cannot be resumed. "
+                "Its curves and samples stay in Runs."
+            ).format(step=step)
         )
         with st.container(horizontal=True):
             sure = st.button(
@@ -192,7 +201,9 @@ def _waiting(run: Run, status: Status) -> str:
         if not under_way:
             waited = time.time() - status.since
             text = _("Starting: a worker takes the run in a moment.")
-            return text if waited < 8 else text + " " + _("The first one after the server's start imports PyTorch, which takes some seconds.")
+            return (
+                text if waited < 8 else text + " " + _("The first one after the server's start imports PyTorch, which takes some seconds.")
+            )
         text = _("Next in the queue.")
     else:
         text = _("Waiting in the queue: place {place}.").format(place=status.queue_place)
@@ -228,7 +239,7 @@ def _plots(feed: Feed, status: Status, compact: bool) -> None:
     def clicked() -> None:
         step = charts.clicked_step(grid_key)
         if step is not None and not compact:
-            at.step = step
+            at.move(step)
             st.rerun([_BOARD, _SAMPLES])
 
     charts.grid(feed.drawn["cards"], key=grid_key, on_step=clicked, is_dark=is_dark, compact=compact)
@@ -243,7 +254,9 @@ def _plot_settings(feed: Feed) -> tuple[float, bool, list[str]]:
         log = st.toggle(_("Log scale"), key="log", persist_state="session", bind="query-params")
         extra = charts.extra_keys(feed, feed.run.algorithm)
         with st.popover(_("More plots"), icon=":material/add_chart:", type="tertiary"):
-            more = st.multiselect(_("More plots"), extra, format_func=lambda key: _(describe(key).label), key="more-plots", persist_state="session")
+            more = st.multiselect(
+                _("More plots"), extra, format_func=lambda key: _(describe(key).label), key="more-plots", persist_state="session"
+            )
     return smooth, log, more
 
 
@@ -288,7 +301,7 @@ def _afterwards(feed: Feed, status: Status) -> None:
     with st.container(border=True, key="afterwards"):
         st.markdown(f"**{_('What changed, on held-out data')}**")
         if rows:
-            with st.container(horizontal=True, gap="large"):
+            with st.container(horizontal=True, gap="medium"):
                 for key, before, after in rows:
                     metric = describe(key.removeprefix("eval/"))
                     st.metric(
@@ -302,6 +315,9 @@ def _afterwards(feed: Feed, status: Status) -> None:
         with st.container(horizontal=True, gap="medium"):
             if not status.discarded:
                 st.page_link(
-                    "compare.py", label=_("Compare its answers with the untouched model's"), icon=":material/compare:", query_params={"run": feed.run.id}
+                    "compare.py",
+                    label=_("Compare its answers with the untouched model's"),
+                    icon=":material/compare:",
+                    query_params={"run": feed.run.id},
                 )
             st.page_link("runs.py", label=_("All runs, their curves side by side"), icon=":material/stacked_line_chart:")

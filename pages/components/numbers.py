@@ -8,7 +8,7 @@ from pages.components.i18n import _
 
 
 def number(value: float | None, unit: str = "", *, sign: bool = False) -> str:
-    """``0.41234`` → ``0.412``; ``12345`` → ``12,300``; ``share`` is shown in per cent; ``sign`` writes the plus too. None and NaN → ``–``."""
+    """``0.41234`` → ``0.412``; ``12345`` → ``12,300``; a ``share`` in per cent; ``sign`` writes the plus too; None and NaN → ``–``."""
     if value is None or not math.isfinite(value):
         return "–"
     if unit == "share":

@@ -1,5 +1,5 @@
 // A grid of live plots: keeps each chart and gives plotly the new data, so that zoom, tooltips and clicks survive a poll.
-// data (bytes of JSON): {cards: [{key, title, unit, values, definition, reading, not_broken, note, data, layout}], template, compact, words}.
+// data (bytes of JSON): {cards: [{key, title, values, definition, reading, not_broken, note, data, layout}], template, compact, words}.
 // Texts only ever become text nodes.
 
 const CONFIG = { displayModeBar: false, responsive: false, doubleClick: "reset", showTips: false };
@@ -30,7 +30,7 @@ function buildCard(card, state) {
   root.dataset.metric = card.key;
   const head = root.appendChild(element("div", "pg-head"));
   const title = head.appendChild(element("span", "pg-title"));
-  const unit = head.appendChild(element("span", "pg-muted"));
+  const remark = head.appendChild(element("span", "pg-muted"));
   const info = head.appendChild(element("button", "pg-info", "i"));
   info.type = "button";
   const values = head.appendChild(element("span", "pg-values"));
@@ -46,12 +46,12 @@ function buildCard(card, state) {
   const wait = root.appendChild(element("div", "pg-wait"));
   const plot = root.appendChild(element("div", "pg-plot"));
   plot.setAttribute("role", "figure");
-  return { root, title, unit, info, values, note, wait, plot, drawn: "", card };
+  return { root, title, remark, info, values, note, wait, plot, drawn: "", next: null, busy: false, gone: false };
 }
 
 function fillTexts(slot, card, words) {
   slot.title.textContent = card.title;
-  slot.unit.textContent = [card.unit, card.note].filter(Boolean).join(" · ");
+  slot.remark.textContent = card.note;
   slot.info.setAttribute("aria-label", `${words.about}: ${card.title}`);
   slot.info.title = card.definition;
   slot.values.classList.toggle("pg-legend", Boolean(card.several));
@@ -81,10 +81,26 @@ function merge(base, over) {
   return out;
 }
 
+// One drawing of a chart at a time; of what arrives meanwhile only the newest is drawn.
 async function draw(Plotly, slot, card, payload, state) {
+  slot.next = [card, payload];
+  if (slot.busy) return;
+  slot.busy = true;
+  try {
+    while (slot.next && !slot.gone) {
+      const [newest, its] = slot.next;
+      slot.next = null;
+      await drawOnce(Plotly, slot, newest, its, state);
+    }
+  } finally {
+    slot.busy = false;
+    if (slot.gone) Plotly.purge(slot.plot);
+  }
+}
+
+async function drawOnce(Plotly, slot, card, payload, state) {
   const has = card.data.some((trace) => trace.x.length > 0);
   slot.wait.textContent = has ? "" : payload.words.waiting;
-  slot.wait.hidden = has;
   slot.wait.style.display = has ? "none" : "";
   slot.plot.style.display = has ? "" : "none";
   if (!has) return;
@@ -97,13 +113,19 @@ async function draw(Plotly, slot, card, payload, state) {
   layout.dragmode = window.matchMedia("(pointer: coarse)").matches ? false : "zoom";
   layout.autosize = true;
   await Plotly.react(slot.plot, card.data, layout, CONFIG);
-  if (first) {
+  if (first && !slot.gone) {
     slot.plot.on("plotly_click", (event) => {
       const point = event.points && event.points[0];
       if (point && Number.isFinite(Number(point.x))) state.send(Math.round(Number(point.x)));
     });
     state.sizes.observe(slot.plot);
   }
+}
+
+function remove(slot) {
+  slot.gone = true;
+  slot.root.remove();
+  if (slot.drawn && !slot.busy) window.Plotly.purge(slot.plot); // else draw() does it when it has ended
 }
 
 const instances = new WeakMap();
@@ -122,7 +144,8 @@ export default function (component) {
     state = { root, slots: new Map(), closeNotes: null, send: null, sizes: null };
     state.closeNotes = () => state.slots.forEach((slot) => { slot.note.hidden = true; slot.info.setAttribute("aria-expanded", "false"); });
     state.sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => {
-      if (target.offsetWidth && target.classList.contains("js-plotly-plot")) window.Plotly.Plots.resize(target);
+      const slot = [...state.slots.values()].find((other) => other.plot === target);
+      if (slot && !slot.busy && !slot.gone && target.offsetWidth) window.Plotly.Plots.resize(target);
     }));
     instances.set(parentElement, state);
   }
@@ -130,7 +153,7 @@ export default function (component) {
   state.root.classList.toggle("pg-compact", payload.compact);
   const keys = payload.cards.map((card) => card.key);
   for (const [key, slot] of state.slots) {
-    if (!keys.includes(key)) { slot.root.remove(); state.slots.delete(key); }
+    if (!keys.includes(key)) { remove(slot); state.slots.delete(key); }
   }
   payload.cards.forEach((card, i) => {
     if (!state.slots.has(card.key)) state.slots.set(card.key, buildCard(card, state));
@@ -144,7 +167,7 @@ export default function (component) {
   );
   return () => {
     state.sizes.disconnect();
-    state.slots.forEach((slot) => window.Plotly && window.Plotly.purge(slot.plot));
+    state.slots.forEach(remove);
     state.root.remove();
     instances.delete(parentElement);
   };

@@ -1,4 +1,4 @@
-"""The second pane: the prompts and responses of one step, token by token, coloured by what the user asks for; a click leads to the formula."""
+"""The second pane: the prompts and responses of one step, token by token, coloured by what one asks for; a click leads to the formula."""
 
 from __future__ import annotations
 
@@ -97,36 +97,38 @@ def records_at(feed: Feed, step: int) -> list[Record]:
     cached = feed.drawn.get("records")
     if cached and cached[0] == (step, feed.version):
         return cached[1]
-    records = sorted(feed.run.samples_at(step), key=lambda r: r.get("split") == "heldout")
+    records: list[Record] = sorted(feed.run.samples_at(step), key=lambda r: r.get("split") == "heldout")
     feed.drawn["records"] = ((step, feed.version), records)
     return records
 
 
 def step_picker(feed: Feed, at: Focus, alive: bool) -> int | None:
-    """The step that is looked at: the newest while nothing is chosen. None before the first samples."""
+    """The step that is looked at: the newest while a live run is followed. None before the first samples."""
     steps = feed.run.sample_steps()
     if not steps:
         return None
     newest = steps[-1]
-    run_id = feed.run.id
-    shown = at.step if at.step is not None else newest
-    shown = min(steps, key=lambda s: (abs(s - shown), -s))
-    last = max(newest, int(feed.run.config.get("steps") or newest))
-    key = f"step:{run_id}"
-    st.session_state[key] = shown
-
-    def picked() -> None:
-        at.step = int(st.session_state[key])
-
-    def follow() -> None:
-        at.step = None
-
+    shown = min(steps, key=lambda s: (abs(s - at.step), -s)) if at.step is not None else newest
     with st.container(horizontal=True, vertical_alignment="bottom"):
+        if alive and at.step is None:
+            st.markdown(_("The newest: step {step}").format(step=newest), width="content")
+            st.button(
+                _("Choose a step"),
+                icon=":material/linear_scale:",
+                key=f"choose:{feed.run.id}",
+                type="tertiary",
+                on_click=at.move,
+                args=(newest,),
+            )
+            return shown
+        # Moved from elsewhere (a click in a plot), it is another slider: the browser's last word on the old one must not move it back.
+        key = f"step:{feed.run.id}:{at.moves}"
+        last = max(newest, int(feed.run.config.get("steps") or newest))
         if last > steps[0]:
-            st.slider(_("Step"), steps[0], last, key=key, on_change=picked, width=420)
-        if at.step is not None:
+            st.slider(_("Step"), steps[0], last, shown, key=key, on_change=lambda: at.pick(st.session_state[key]), width=420)
+        if alive or at.step not in (None, newest):
             label = _("Follow the newest") if alive else _("Last step")
-            st.button(label, icon=":material/skip_next:", key=f"follow:{run_id}", on_click=follow, type="tertiary")
+            st.button(label, icon=":material/skip_next:", key=f"follow:{feed.run.id}", on_click=at.move, args=(None,), type="tertiary")
     return shown
 
 
@@ -144,7 +146,7 @@ def pane(feed: Feed, alive: bool) -> None:
     algorithm = feed.run.algorithm
     left, right = st.columns([3, 2])
     with left:
-        record = _choose_record(feed.run.id, records)
+        record = _choose_record(feed.run.id, records, moving=alive and at.step is None)
     with right:
         colouring = _choose_colouring(colourings(algorithm, record))
     _prompt(record)
@@ -156,10 +158,12 @@ def pane(feed: Feed, alive: bool) -> None:
     _formula_pane(algorithm, feed, record, place, token)
 
 
-def _choose_record(run_id: str, records: Sequence[Record]) -> Record:
+def _choose_record(run_id: str, records: Sequence[Record], moving: bool) -> Record:
+    """``moving``: the step changes by itself; names that change with it would close the list while one reads it."""
+
     def name(i: int) -> str:
         kind = _("held-out") if records[i].get("split") == "heldout" else _("trained on")
-        return f"{i + 1} · {kind} · {shortened(records[i]['prompt'], 60)}"
+        return f"{i + 1} · {kind}" if moving else f"{i + 1} · {kind} · {shortened(records[i]['prompt'], 60)}"
 
     key = f"prompt:{run_id}"
     if st.session_state.get(key, 0) not in range(len(records)):
@@ -194,7 +198,7 @@ def _formula_pane(algorithm: str, feed: Feed, record: Record, place: int | str |
     if place is None and algorithm != "dpo":
         st.caption(f":material/touch_app: {_('Click a token to see the formula with its numbers put in.')}")
         return
-    with st.container(border=True, key="formula"):
+    with st.container(border=True, key="token-formula"):
         st.markdown(f"**{_('The formula, with its numbers put in')}**")
         formula.explain(algorithm, feed.run.config, record, place if place is not None else "chosen", token)
         if place is None:

@@ -76,9 +76,16 @@ def gpu_memory() -> list[tuple[str, int, int]]:
         return found
     try:
         out = subprocess.run(
-            [tool, "--query-gpu=name,memory.used,memory.total", "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=3, check=True
+            [tool, "--query-gpu=name,memory.used,memory.total", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=3,
+            check=True,
         ).stdout
-        found = [(name, int(used) * 2**20, int(total) * 2**20) for name, used, total in (line.rsplit(", ", 2) for line in out.splitlines() if line)]
+        found = [
+            (name, int(used) * 2**20, int(total) * 2**20)
+            for name, used, total in (line.rsplit(", ", 2) for line in out.splitlines() if line)
+        ]
     except (OSError, subprocess.SubprocessError, ValueError):
         found = []  # a driver that is being updated, or memory that it does not tell ([N/A])
     _last_gpus = (time.monotonic(), found)

@@ -70,7 +70,7 @@ class Feed:
                 column.steps.append(step)
                 column.values.append(float(f"{value:.5g}") if abs(value) > 1e-9 else 0.0)  # rounding errors of what should be 0
         for key, values in (record.get("distributions") or {}).items():
-            numbers = sorted(v for v in values if isinstance(v, (int, float)) and math.isfinite(v))
+            numbers = sorted(float(v) for v in values if isinstance(v, (int, float)) and math.isfinite(v))
             if numbers:
                 self.spread.setdefault(key, []).append((step, tuple(percentile(numbers, p) for p in PERCENTILES)))
         self.last_step = step
@@ -108,9 +108,19 @@ def feed(run_id: str) -> Feed:
 
 @dataclass
 class Focus:
-    """The step that the linked panes look at, chosen in a plot or on the slider; None: the newest. Prompt and token are widgets of their own."""
+    """The step that the linked panes look at; None: the newest. ``moves`` counts the changes that did not come from the step slider."""
 
     step: int | None = None
+    moves: int = 0
+
+    def pick(self, step: int) -> None:
+        """Chosen on the slider."""
+        self.step = step
+
+    def move(self, step: int | None) -> None:
+        """Chosen elsewhere: in a plot, or by a button."""
+        self.step = step
+        self.moves += 1
 
 
 def focus(run_id: str) -> Focus:

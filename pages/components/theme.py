@@ -1,4 +1,4 @@
-"""Colours and the plotly template, in one place. The palette is Okabe and Ito's, safe for the colour-blind; .streamlit/config.toml has the same."""
+"""Colours and the plotly template, in one place: Okabe and Ito's palette, safe for the colour-blind, as in .streamlit/config.toml."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ STYLE = """
 <style>
 [data-testid="stApp"] { font-variant-numeric: tabular-nums; }
 [data-testid="stElementContainer"][data-stale="true"] { opacity: 1; transition: none; }
-.st-key-formula .katex { font-size: 1em; }
-.st-key-formula .katex-display { overflow-x: auto; overflow-y: hidden; margin: 0.2em 0; padding: 0.2em 0; }
+.st-key-token-formula .katex { font-size: 1em; }
+.st-key-token-formula .katex-display { overflow-x: auto; overflow-y: hidden; margin: 0.2em 0; padding: 0.2em 0; }
 [data-testid="stMarkdownContainer"] { overflow-wrap: anywhere; }
 </style>
 """

@@ -89,11 +89,12 @@ def test_grid_payload_survives_a_feed_without_steps():
 
 def test_metric_figure_overlays_runs(tmp_path: Path):
     rows = {name: canned_run(tmp_path, seed=i, steps=6, weights=False).metrics() for i, name in enumerate(("one", "two"))}
-    figure = charts.metric_figure(rows, "reward", 0.5, is_dark=False)
-    assert [trace.name for trace in figure.data if trace.showlegend] == ["one", "two"]
-    assert figure.layout.yaxis.title.text == METRICS["reward"].label
-    assert charts.metric_figure({}, "kl", is_dark=True).data == ()
-    assert len(charts.metric_figure({"damaged": [{"step": 1}, {"step": 2, "reward": None}]}, "reward", is_dark=False).data) == 1
+    figure = charts.metric_figure(rows, "reward", 0.5, is_dark=False).to_dict()
+    assert [trace["name"] for trace in figure["data"] if trace.get("showlegend")] == ["one", "two"]
+    assert figure["layout"]["yaxis"]["title"]["text"] == METRICS["reward"].label
+    assert charts.metric_figure({}, "kl", is_dark=True).to_dict()["data"] == []
+    damaged = charts.metric_figure({"damaged": [{"step": 1}, {"step": 2, "kl": 0.1}]}, "reward", is_dark=False).to_dict()
+    assert damaged["data"][0]["x"] == []
 
 
 def test_feed_reads_only_what_is_new_and_takes_repeated_steps_back(tmp_path: Path):
@@ -114,8 +115,20 @@ def test_feed_reads_only_what_is_new_and_takes_repeated_steps_back(tmp_path: Pat
 
 
 def test_numbers_have_three_significant_digits():
-    assert [number(v) for v in (0.41234, 12345.0, 7.0, -0.0625, 0.0, 99.96, 0.00012)] == ["0.412", "12,300", "7.00", "−0.0625", "0", "100", "1.20e-04"]
-    assert number(0.256, "share") == "25.6 %" and number(1.5, "nats", sign=True) == "+1.50 nats" and number(None) == number(float("nan")) == "–"
+    assert [number(v) for v in (0.41234, 12345.0, 7.0, -0.0625, 0.0, 99.96, 0.00012)] == [
+        "0.412",
+        "12,300",
+        "7.00",
+        "−0.0625",
+        "0",
+        "100",
+        "1.20e-04",
+    ]
+    assert (
+        number(0.256, "share") == "25.6 %"
+        and number(1.5, "nats", sign=True) == "+1.50 nats"
+        and number(None) == number(float("nan")) == "–"
+    )
     assert (duration(8.4), duration(200), duration(7500), duration(None)) == ("8 s", "3 min 20 s", "2 h 5 min", "–")
     assert megabytes(2**30) == "1.00 GiB" and megabytes(5 * 2**20) == "5.00 MiB"
 

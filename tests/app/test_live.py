@@ -14,7 +14,7 @@ from pages.components import formula, samples
 from pages.components.state import Feed
 from rlhf import jobs, runs
 from rlhf.runs import Run
-from tests.canned import canned_run, canned_writer
+from tests.canned import canned_events, canned_run, canned_writer
 
 INDEX = str(Path(__file__).parents[2] / "pages" / "index.py")
 
@@ -35,7 +35,7 @@ def page(name: str, run: Run | str) -> AppTest:
 
 def texts(at: AppTest) -> str:
     kinds = (at.markdown, at.caption, at.info, at.warning, at.error, at.title)
-    return "\n".join(str(element.value) for kind in kinds for element in kind) + " ".join(b.label for b in at.get("progress") if hasattr(b, "label"))
+    return "\n".join(str(element.value) for kind in kinds for element in kind)
 
 
 def buttons(at: AppTest) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def test_markup_in_a_prompt_is_text(root: Path):
     step = next(s for s in run.sample_steps() if any("<b>" in r["prompt"] for r in run.samples_at(s)))
     index = [("<b>" in r["prompt"]) for r in samples.records_at(feed, step)].index(True)
     at = page("grpo", run)
-    at.slider(key=f"step:{run.id}").set_value(step).run()
+    at.slider(key=f"step:{run.id}:0").set_value(step).run()
     at.selectbox(key=f"prompt:{run.id}").set_value(index).run()
     assert not at.exception
     assert any(r"\<b\>window" in str(m.value) for m in at.markdown)
@@ -138,11 +138,25 @@ def test_step_slider_leads_to_that_steps_samples(root: Path):
     run = canned_run(root, steps=6, weights=False)
     at = page("grpo", run)
     prompt = run.samples_at(2)[0]["prompt"]
-    at.slider(key=f"step:{run.id}").set_value(2).run()
-    assert at.slider(key=f"step:{run.id}").value == 2
+    at.slider(key=f"step:{run.id}:0").set_value(2).run()
+    assert at.slider(key=f"step:{run.id}:0").value == 2
     assert samples.shortened(prompt, 60) in at.selectbox(key=f"prompt:{run.id}").options[0]
     at.button(key=f"follow:{run.id}").click().run()
-    assert at.slider(key=f"step:{run.id}").value == 6
+    assert at.slider(key=f"step:{run.id}:1").value == 6
+
+
+def test_a_live_run_is_followed_until_a_step_is_chosen(root: Path):
+    with canned_writer(root, steps=20, done=5, weights=False) as writer:
+        at = page("grpo", writer.run)
+        assert "step 5" in texts(at)
+        at.button(key=f"choose:{writer.run.id}").click().run()
+        at.slider(key=f"step:{writer.run.id}:1").set_value(3).run()
+        for event in canned_events(writer.run.load_config(), first=5, last=6):
+            writer.write(event)
+        at.run()
+        assert at.slider(key=f"step:{writer.run.id}:1").value == 3
+        at.button(key=f"follow:{writer.run.id}").click().run()
+        assert not at.slider(key="smooth").disabled and "step 6" in texts(at)
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "ppo", "dpo"])
@@ -222,14 +236,19 @@ def test_formula_agrees_with_the_engine():
         logprobs=new[0].tolist(), old_logprobs=old[0].tolist(), ref_logprobs=ref[0].tolist(), advantages=[2.0] * n,
         values=old[0].tolist(), rewards=ref[0].tolist(),
     )  # fmt: skip
-    loss, _stats = grpo_loss(new, old, ref, torch.tensor([2.0], dtype=torch.float64), mask, 0.1, 0.2, 0.2, "grpo")
+    loss, _stats = grpo_loss(
+        new, old, ref, torch.tensor([2.0], dtype=torch.float64), mask, beta=0.1, epsilon_low=0.2, epsilon_high=0.2, variant="grpo"
+    )
     terms = [formula.surrogate(answer, t, 0.2, 0.2).value - 0.1 * formula.kl_term(answer, t).k3 for t in range(n)]  # type: ignore[union-attr]
     assert -sum(terms) / n == pytest.approx(float(loss))
     advantages, _returns = gae(ref, old, mask, 1.0, 0.95)
     assert [formula.gae_terms(answer, t, 1.0, 0.95, 0.1).advantage for t in range(n)] == pytest.approx(advantages[0].tolist())
-    record = {side: {"tokens": {"logprobs": a[0].tolist(), "ref_logprobs": b[0].tolist()}} for side, a, b in (("chosen", new, ref), ("rejected", old, new))}
+    record = {
+        side: {"tokens": {"logprobs": a[0].tolist(), "ref_logprobs": b[0].tolist()}}
+        for side, a, b in (("chosen", new, ref), ("rejected", old, new))
+    }
     sums = [t.sum(1) for t in (new, old, ref, new)]
-    loss, _stats = dpo_loss(*sums, 0.3, "sigmoid", 0.1)
+    loss, _stats = dpo_loss(sums[0], sums[1], sums[2], sums[3], beta=0.3, variant="sigmoid", label_smoothing=0.1)
     assert formula.pair_terms(record, 0.3, 0.1).loss == pytest.approx(float(loss))
 
 
