@@ -214,7 +214,7 @@ def _form(about: About) -> None:
     refused: list[str] = []
     if isinstance(standard, OnlineConfig):
         with st.container(gap="xxsmall"):
-            given["reward"], problem = reward_editor.editor(algorithm, standard.reward)
+            given["reward"], problem = reward_editor.editor(algorithm, model, standard.reward)
         refused += [problem] if problem else []
     with st.container(gap="xsmall"):
         _presets(about, model)

@@ -57,6 +57,7 @@ LABELS = {
     "eval_prompts": "Held-out items measured",
     "checkpoint_every": "Checkpoint every … steps",
     "sample_prompts": "Prompts kept per step",
+    "n": "Words in a sequence",
 }
 _BOUND_WORDS = {
     "greater_than_equal": "must be at least {ge}",

@@ -18,12 +18,13 @@ from pages.components.numbers import number
 from pages.components.text import plain
 from rlhf.config import RewardTerm, parse_reward
 from rlhf.errors import RewardError
+from rlhf.estimate import token_counts
 from rlhf.rewards import REWARDS, Context, RewardMix
 
 EXAMPLE = "The old dog was alone and sad. He began to cry."
 
 
-def editor(algorithm: str, default: tuple[RewardTerm, ...]) -> tuple[tuple[RewardTerm, ...], str]:
+def editor(algorithm: str, model: str, default: tuple[RewardTerm, ...]) -> tuple[tuple[RewardTerm, ...], str]:
     """Draw the mix; returns its terms and what is wrong with them ("" : nothing)."""
     rows = _rows(algorithm, default)
     for place, row in enumerate(list(rows)):
@@ -34,7 +35,7 @@ def editor(algorithm: str, default: tuple[RewardTerm, ...]) -> tuple[tuple[Rewar
             _("Add a reward"), icon=":material/add:", type="tertiary", key=f"{algorithm}/reward-add", on_click=_add, args=(algorithm,)
         )
         with st.popover(_("Try it"), icon=":material/science:", type="tertiary", key=f"{algorithm}/reward-try"):
-            _try_it(algorithm, terms, problem)
+            _try_it(algorithm, model, terms, problem)
     if problem:
         st.markdown(f":small[:red[{plain(problem)}]]")
     _write_link(algorithm, terms, default)
@@ -178,7 +179,7 @@ def _write_link(algorithm: str, terms: tuple[RewardTerm, ...], default: tuple[Re
 # ---------------------------------------------------------------- try it
 
 
-def _try_it(algorithm: str, terms: tuple[RewardTerm, ...], problem: str) -> None:
+def _try_it(algorithm: str, model: str, terms: tuple[RewardTerm, ...], problem: str) -> None:
     needs_answer = any(REWARDS[term.name].needs_answer for term in terms if term.name in REWARDS)
     prompt = answer = ""
     if needs_answer:
@@ -188,8 +189,8 @@ def _try_it(algorithm: str, terms: tuple[RewardTerm, ...], problem: str) -> None
     if problem:
         st.markdown(f":small[:red[{plain(problem)}]]")
         return
-    # Tokens are not counted here: that wants the model's tokenizer. Words are close enough to see what a reward does.
-    context = Context(prompt, text, answer or None, tokens=len(text.split()), finished=True)
+    (tokens,), exact = token_counts(model, [text])
+    context = Context(prompt, text, answer or None, tokens=tokens + 1, finished=True)  # and the token that ends it
     try:
         mix = RewardMix(terms)
         scored = mix([context])[0]
@@ -203,5 +204,5 @@ def _try_it(algorithm: str, terms: tuple[RewardTerm, ...], problem: str) -> None
         for (name, score), weight in zip(scored.parts.items(), weights, strict=True)
     ]
     st.caption("  \n".join(plain(part) for part in parts))
-    if any(term.name == "length" for term in terms):
-        st.caption(_("Words stand for tokens here; a run counts the model's tokens."))
+    if not exact and any(term.name == "length" for term in terms):
+        st.caption(_("Its length in tokens is guessed: the model's tokenizer is not on this machine yet."))

@@ -81,7 +81,7 @@ def mix(default: str = "negative") -> AppTest:
         from pages.components import reward_editor
         from rlhf.config import RewardTerm
 
-        terms, problem = reward_editor.editor("grpo", (RewardTerm(name=name, weight=1.0),))
+        terms, problem = reward_editor.editor("grpo", "story", (RewardTerm(name=name, weight=1.0),))
         st.session_state["result"] = (terms, problem)
 
     return AppTest.from_function(script, args=(default,), default_timeout=60).run()
