@@ -10,7 +10,9 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -58,6 +60,7 @@ class Report:
     started: dict[str, Any] = field(default_factory=machine)
 
     def __post_init__(self) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an ended benchmark ends its server and workers too
         where = self.started
         print(f"{self.name}: {where['cores']} cores, {where['cpu']}, torch {where['versions']['torch']}, load {where['load']}", flush=True)
         if where["load"] and where["load"][0] > 0.5:

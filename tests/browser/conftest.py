@@ -42,7 +42,12 @@ class Problems(list):
 
     def watch(self, page: Any) -> None:
         page.on("pageerror", lambda error: self.append(f"script: {error}"))
-        page.on("response", lambda answer: self.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+        page.on("response", self._answered)
+
+    def _answered(self, answer: Any) -> None:
+        # At /PAGE Streamlit's browser side first asks for /PAGE/_stcore/… to find out where the server's base path ends.
+        if answer.status >= 400 and "/_stcore/" not in answer.url:
+            self.append(f"{answer.status} {answer.url}")
 
 
 @pytest.fixture
