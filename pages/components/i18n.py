@@ -48,16 +48,21 @@ def _(text: str) -> str:
 
 
 def switch() -> None:
-    """The language switch. Drawn before everything else, so that the rest of the same run already has the language."""
-    st.selectbox(
-        _("Language"),
-        list(LANGUAGES),
-        format_func=LANGUAGES.__getitem__,
-        key=KEY,
-        bind="query-params",
-        persist_state="session",
-        label_visibility="collapsed",
+    """The language switch. Drawn before everything else, so that the rest of the same run already has the language.
+
+    ``?lang=zh_CN`` in a link chooses it (``bind`` would put the language's own name there).
+    """
+    asked = st.query_params.get(KEY)
+    if KEY not in st.session_state and asked in LANGUAGES:
+        st.session_state[KEY] = asked
+    chosen = st.selectbox(
+        _("Language"), list(LANGUAGES), format_func=LANGUAGES.__getitem__, key=KEY, persist_state="session", label_visibility="collapsed"
     )
+    wanted = None if chosen == "en" else chosen
+    if wanted is None:
+        st.query_params.pop(KEY, None)
+    elif asked != wanted:
+        st.query_params[KEY] = wanted
 
 
 def extract(file: IO[bytes], keywords: Any, comment_tags: Any, options: Any) -> Iterator[tuple[int, str, str, list[str]]]:
