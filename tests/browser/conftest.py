@@ -53,7 +53,8 @@ class Problems(list):
 @pytest.fixture
 def context(chrome) -> Iterator[Any]:
     opened = chrome.new_context(viewport={"width": 1400, "height": 1000})
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(30_000)
+    opened.set_default_navigation_timeout(60_000)
     yield opened
     opened.close()
 
