@@ -28,7 +28,7 @@ class RewardTerm(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     name: str = Field(description="A reward function of rlhf.rewards.REWARDS.")
-    weight: float = Field(1.0, description="The reward is multiplied by this before the parts are added.", ge=-100, le=100)
+    weight: float = Field(default=1.0, description="The reward is multiplied by this before the parts are added.", ge=-100, le=100)
     options: dict[str, Any] = Field(default_factory=dict, description="The reward function's own options.")
 
 
@@ -155,7 +155,7 @@ class OnlineConfig(Config):
     """Settings of the algorithms that sample from the policy while they train it."""
 
     reward: tuple[RewardTerm, ...] = setting(
-        (RewardTerm(name="negative", weight=1.0),), "Reward functions and their weights.", "few", min_length=1
+        (RewardTerm(name="negative"),), "Reward functions and their weights.", "few", min_length=1
     )
     beta: float = setting(
         0.1,
