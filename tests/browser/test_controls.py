@@ -89,7 +89,6 @@ def test_killed_worker_and_resume(server, page):
     state(page, "Running")
     (worker,) = server.workers()
     worker.kill()
-    worker.wait(10)
     state(page, "Interrupted")
     press(page, "Resume")
     state(page, "Running", 90)
