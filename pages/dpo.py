@@ -41,6 +41,5 @@ algorithm_page.draw(
         ),
         paper=("Direct preference optimization (Rafailov et al. 2023), eq. 7", "https://arxiv.org/abs/2305.18290"),
         plan=plan,
-        presets=(algorithm_page.Preset("Sensible", {}),),
     )
 )

@@ -66,12 +66,13 @@ algorithm_page.draw(
         paper=("DeepSeekMath (Shao et al. 2024), eq. 3", "https://arxiv.org/abs/2402.03300"),
         plan=plan,
         presets=(
-            algorithm_page.Preset("Sensible", {}),
             algorithm_page.Preset(
-                "Collapse (what reward hacking looks like)",
+                _("Collapse (what reward hacking looks like)"),
                 {"learning_rate": 3e-4, "beta": 0.02},
-                "Three times the learning rate and a fifth of the KL weight: the reward rises faster, then the stories fall apart "
-                "into the few words that score best, while the KL shoots up. The reward alone would call this a success.",
+                _(
+                    "Three times the learning rate and a fifth of the KL weight: the reward rises faster, then the stories fall apart "
+                    "into the few words that score best, while the KL shoots up. The reward alone would call this a success."
+                ),
                 model="story",
             ),
         ),

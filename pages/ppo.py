@@ -43,6 +43,5 @@ algorithm_page.draw(
         ),
         paper=("Proximal policy optimization (Schulman et al. 2017), eq. 7, 9, 11", "https://arxiv.org/abs/1707.06347"),
         plan=plan,
-        presets=(algorithm_page.Preset("Sensible", {}),),
     )
 )

@@ -30,7 +30,7 @@ MB = 1_000_000
 # A worker with torch, transformers and peft imported and nothing loaded, measured on Linux.
 PROCESS_BYTES = 430 * MB
 # Effective rates in floating-point operations a second, far below the peak: small matrices, Python between them.
-CPU_CORE_RATE = 25e9
+CPU_CORE_RATE = 40e9
 GPU_RATE = 15e12
 # On a GPU small models wait for kernels, not for arithmetic: seconds a layer for one decoded token.
 GPU_LAYER_SECONDS = 4e-4
