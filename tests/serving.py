@@ -26,7 +26,7 @@ QUIET += ["--disable-background-networking", "--disable-component-update", "--di
 
 # The points of all plots in view, of the live grid and of st.plotly_chart alike: plotly keeps its data on the element.
 POINTS = """() => Array.from(document.querySelectorAll('.js-plotly-plot'))
-    .map(plot => Math.max(0, ...(plot.data || []).map(trace => (trace.x || []).length)))
+    .flatMap(plot => (plot.data || []).map(trace => (trace.x || []).length))
     .reduce((sum, n) => sum + n, 0)"""
 
 
