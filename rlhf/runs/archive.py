@@ -94,7 +94,9 @@ def _members(archive: zipfile.ZipFile) -> tuple[str, list[tuple[zipfile.ZipInfo,
     members = [(info, info.filename.removeprefix(prefix)) for info in infos if info.filename.startswith(prefix)]
     members = [(info, name) for info, name in members if _wanted(name)]
     if len(members) > MAX_FILES or sum(info.file_size for info, _ in members) > MAX_BYTES:
-        raise RunError("This zip is larger than any run of this app.", f"At most {MAX_FILES} files and {MAX_BYTES // 1024**3} GB are unpacked.")
+        raise RunError(
+            "This zip is larger than any run of this app.", f"At most {MAX_FILES} files and {MAX_BYTES // 1024**3} GB are unpacked."
+        )
     run_id = prefix.strip("/").rpartition("/")[2]
     return (run_id if valid_id(run_id) else f"imported-{secrets.token_hex(2)}"), members
 

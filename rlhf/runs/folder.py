@@ -19,16 +19,15 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import rlhf
+from rlhf.algorithms import make_config
+from rlhf.config import Config
 from rlhf.errors import RunError
+from rlhf.preferences import Dataset, read_data, write_data
 from rlhf.runs import files
 from rlhf.runs.index import SampleIndex, Steps
-
-if TYPE_CHECKING:
-    from rlhf.config import Config
-    from rlhf.preferences import Dataset
 
 State = Literal["queued", "running", "paused", "finished", "stopped", "interrupted", "failed"]
 Request = Literal["run", "pause", "stop_keep", "stop_discard"]
@@ -113,13 +112,9 @@ class Run:
 
     def load_config(self) -> Config:
         """Raises ``ConfigError`` if another version of the app wrote settings that this one does not know."""
-        from rlhf.algorithms import make_config
-
         return make_config(**{"algorithm": "", **self.config})
 
     def load_data(self) -> Dataset:
-        from rlhf.preferences import read_data
-
         return read_data(self.path / "data.jsonl")
 
     @property
@@ -196,7 +191,8 @@ class Run:
         return Status(
             "interrupted",
             since=float(raw.get("updated", raw.get("since", 0.0))),
-            message=f"The process that trained it ended at step {step} of {steps} without a word: killed, out of memory, or the machine restarted.",
+            message=f"The process that trained it ended at step {step} of {steps} without a word: killed, out of memory, or "
+            "the machine restarted.",
             do=self.resume_hint(),
             step=step,
             steps=steps,
@@ -336,7 +332,9 @@ def open_run(run_id: str, root: str | Path | None = None) -> Run:
     """Raises ``RunError`` for an id that is malformed (``..``, ``/``) or unknown."""
     root = runs_dir(root)
     if not isinstance(run_id, str) or not valid_id(run_id):
-        raise RunError(f"“{str(run_id)[:80]}” is not the id of a run.", "An id has letters, digits, dots and dashes, as in the list of runs.")
+        raise RunError(
+            f"“{str(run_id)[:80]}” is not the id of a run.", "An id has letters, digits, dots and dashes, as in the list of runs."
+        )
     run = Run(run_id, root)
     if not run.path.is_dir():
         raise RunError(f"There is no run {run_id} in {root}.", "It may have been deleted; see the list of runs.")
@@ -382,7 +380,9 @@ def queue_lock(root: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = files.hold(folder / "queue.lock", timeout=10)
     if lock is None:
-        raise RunError(f"The queue in {root} has been locked for ten seconds.", "Try again; if it lasts, end the process that holds queue.lock.")
+        raise RunError(
+            f"The queue in {root} has been locked for ten seconds.", "Try again; if it lasts, end the process that holds queue.lock."
+        )
     try:
         yield
     finally:
@@ -418,8 +418,6 @@ def create(
     ``parent``: the run whose settings or weights this one starts from; with ``config.adapter_from`` it is taken from there.
     Raises ``RunError`` if the folder cannot be written or the checkpoint to start from does not exist.
     """
-    from rlhf.preferences import write_data
-
     root = runs_dir(root)
     parent_checkpoint = None
     if config.adapter_from:
@@ -459,8 +457,13 @@ def create(
 def cannot_write(error: OSError, folder: Path) -> RunError:
     """What an ``OSError`` in a run folder means for the user."""
     if files.disk_full(error, existing(folder)):
-        return RunError(f"The disk that holds {folder} is full.", "Delete runs that you no longer need, or free space in another way, and try again.")
-    return RunError(f"{folder} cannot be written: {error.strerror or error}.", "Give the app the right to write there, or choose another folder with RLHF_RUNS_DIR.")
+        return RunError(
+            f"The disk that holds {folder} is full.", "Delete runs that you no longer need, or free space in another way, and try again."
+        )
+    return RunError(
+        f"{folder} cannot be written: {error.strerror or error}.",
+        "Give the app the right to write there, or choose another folder with RLHF_RUNS_DIR.",
+    )
 
 
 def existing(folder: Path) -> Path:
@@ -479,8 +482,10 @@ def delete(run: Run) -> str:
     """Moves the run into the trash and returns the token that ``undo_delete`` takes. Raises ``RunError`` while it is running."""
     with queue_lock(run.root):
         open_run(run.id, run.root)
-        if run.alive:
+        held = files.hold(run.path / "run.lock", timeout=0.0 if run.status.state == "running" else 2.0)
+        if held is None:
             raise RunError(f"The run {run.name} is running.", "Stop it, then delete it.")
+        held.release()  # no worker can claim it before the queue's lock is free, and Windows does not rename what is open
         trash = run.root / TRASH
         trash.mkdir(exist_ok=True)
         token = f"{run.id}~{secrets.token_hex(4)}"

@@ -109,6 +109,8 @@ class RunWriter:
                 self._put(phase=name)
             case events.Step(step, _, _):
                 self._append(event)
+                if step == 0:
+                    self._times.clear()  # the evaluation before the first step says nothing about the speed of steps
                 self._times.append((time.time(), step))
                 self._put(step=step, phase="")
             case events.Sample(step, record):
@@ -227,7 +229,9 @@ class RunWriter:
         """For who killed the process that held the run before."""
         request, _ = self.run.request
         asked = "pause" if request == "pause" else "stop"
-        message = f"It did not {asked} within {seconds:.0f} s and was ended by force at step {self._status['step']} of {self._status['steps']}."
+        message = (
+            f"It did not {asked} within {seconds:.0f} s and was ended by force at step {self._status['step']} of {self._status['steps']}."
+        )
         if request == "stop_discard":
             self.discard(message)
         else:
@@ -236,7 +240,12 @@ class RunWriter:
     def discard(self, message: str) -> None:
         """Deletes the checkpoints and says so."""
         shutil.rmtree(self._checkpoints, ignore_errors=True)
-        self.end("stopped", f"{message} Its checkpoints were discarded; curves and samples remain.", "Start a new run with the same settings.", discarded=True)
+        self.end(
+            "stopped",
+            f"{message} Its checkpoints were discarded; curves and samples remain.",
+            "Start a new run with the same settings.",
+            discarded=True,
+        )
 
     def _disk_failed(self, error: OSError, step: int) -> RunError:
         if not files.disk_full(error, self.run.path):
