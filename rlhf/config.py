@@ -154,9 +154,7 @@ class Config(BaseModel):
 class OnlineConfig(Config):
     """Settings of the algorithms that sample from the policy while they train it."""
 
-    reward: tuple[RewardTerm, ...] = setting(
-        (RewardTerm(name="negative"),), "Reward functions and their weights.", "few", min_length=1
-    )
+    reward: tuple[RewardTerm, ...] = setting((RewardTerm(name="negative"),), "Reward functions and their weights.", "few", min_length=1)
     beta: float = setting(
         0.1,
         "Strength of the pull towards the reference (KL coefficient).",
@@ -355,7 +353,7 @@ class DPOConfig(Config):
     """Direct preference optimisation; see rlhf/algorithms/dpo.py."""
 
     PRESETS: ClassVar = {
-        "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 1e-4, "append_eos": False},
+        "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 2e-4, "steps": 40, "append_eos": False},
         "sums": {"data": "sums-pairs", "tuning": "full", "learning_rate": 1e-4},
         "other": {"data": "story-pairs", "learning_rate": 5e-5, "microbatch_size": 8, "pairs_per_step": 8, "eval_prompts": 32},
     }
