@@ -27,6 +27,9 @@ def chrome() -> Iterator[Any]:
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
+    from playwright.sync_api import expect
+
+    expect.set_options(timeout=30_000)  # two cores carry browser, server and training
     with browser() as started:
         yield started
 

@@ -1,0 +1,92 @@
+"""The pictures of the README, of real runs on this machine: ``python -m tests.screenshots`` writes docs/images/*.png (five minutes)."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rlhf import jobs, runs
+from rlhf.algorithms import make_config
+from rlhf.preferences import load_dataset
+from rlhf.runs import Run
+from tests.serving import ROOT, Server, browser, serve
+
+IMAGES = ROOT / "docs" / "images"
+TOKENS = ".rows.clickable .token"
+
+
+def train(server: Server, algorithm: str, name: str, **fields: Any) -> Run:
+    """A run to its end, in the server's worker."""
+    config = make_config(algorithm, **fields)
+    run = jobs.submit(config, load_dataset("pairs" if algorithm == "dpo" else "prompts", config.data), root=server.runs_dir, name=name)
+    while run.status.state in ("queued", "running"):
+        time.sleep(0.5)
+    if run.status.state != "finished":
+        raise SystemExit(f"{run.id}: {run.status.state}: {run.status.message}")
+    return run
+
+
+class Camera:
+    def __init__(self, page: Any, url: str):
+        self.page, self.url = page, url
+
+    def open(self, path: str) -> Any:
+        self.page.goto(f"{self.url}/{path}")
+        self.settle()
+        return self.page.locator('[data-testid="stMain"]')
+
+    def settle(self, seconds: float = 2.0) -> None:
+        self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+        time.sleep(seconds)  # fonts, plots
+        self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
+
+    def take(self, name: str, height: int = 1000) -> None:
+        self.page.set_viewport_size({"width": 1400, "height": height})
+        self.settle(1.0)
+        self.page.screenshot(path=IMAGES / f"{name}.png")
+        self.page.set_viewport_size({"width": 1400, "height": 1000})
+
+
+def main() -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, browser() as chrome, serve(Path(folder)) as server:
+        page = chrome.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(120_000)
+        camera = Camera(page, server.url)
+        main_area = camera.open("")
+        main_area.get_by_role("button", name="Make the stories sad").click()
+        page.wait_for_url("**run=*")
+        (demo,) = runs.list_runs(server.runs_dir)
+        main_area.get_by_text("After: story").wait_for(timeout=300_000)
+        camera.take("home", 1150)
+        ppo = train(server, "ppo", "sad, with a critic", model="story", reward="negative", steps=40)
+        dpo = train(server, "dpo", "sad, from pairs", model="story")
+
+        main_area = camera.open(f"grpo?run={demo.id}")
+        main_area.locator(TOKENS).nth(20).click()
+        page.locator(".st-key-token-formula .katex").first.wait_for()
+        main_area.locator(".rows").first.scroll_into_view_if_needed()
+        camera.take("grpo", 1300)
+
+        main_area = camera.open(f"compare?run={demo.id}")
+        main_area.get_by_role("button", name="Measure on held-out prompts").click()
+        camera.settle(8.0)
+        camera.take("compare", 1150)
+
+        main_area = camera.open("model?model=story")
+        main_area.get_by_role("button", name="Load", exact=True).click()
+        main_area.get_by_role("button", name="Write", exact=True).click()
+        main_area.get_by_text("What could come next").wait_for()
+        main_area.locator(TOKENS).nth(14).click()
+        camera.take("model", 1150)
+
+        camera.open(f"runs?runs={demo.id},{ppo.id}")
+        camera.take("runs", 1000)
+        camera.open(f"dpo?run={dpo.id}")
+        camera.take("dpo", 1300)
+
+
+if __name__ == "__main__":
+    main()
