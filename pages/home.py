@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.components import charts, demo, state
+from pages.components import demo, state
 from pages.components.i18n import _
 from pages.components.live import live_panel
 
@@ -25,8 +25,6 @@ demo.start_buttons(PAGE, run_id)
 if run_id:
     live_panel(run_id, compact=True)
     demo.before_and_after(run_id)
-else:
-    charts.preload()
 
 st.divider()
 cards = [

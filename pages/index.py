@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:  # Streamlit puts this folder there, not the one above it
     sys.path.insert(0, str(ROOT))
 
-from pages.components import i18n, theme  # noqa: E402
+from pages.components import charts, i18n, theme  # noqa: E402
 from pages.components.i18n import _  # noqa: E402
 from pages.components.sidebar import sidebar  # noqa: E402
 
@@ -41,3 +41,5 @@ page = st.navigation(navigation)
 with under_way:
     sidebar()
 page.run()
+with st.sidebar:
+    charts.preload()

@@ -233,21 +233,21 @@ _grid = component(
 )
 
 
-def grid(
-    cards: Sequence[Mapping[str, Any]], *, key: str, on_step: Callable[[], None] | None = None, is_dark: bool = False, compact: bool = False
-) -> None:
-    """Show the cards as a grid of live plots. ``on_step`` is called when a point is clicked: ``clicked_step(key)`` says which."""
-    payload = {
-        "cards": cards,
-        "template": theme.template(is_dark),
-        "compact": compact,
+def payload(cards: Sequence[Mapping[str, Any]], *, is_dark: bool = False, compact: bool = False) -> bytes:
+    """What the browser gets. Bytes are passed on as they are; a dict would be searched for data frames and written out twice."""
+    content = {
+        "cards": cards, "template": theme.template(is_dark), "compact": compact,
         "words": {
             "about": _("What this is"), "reading": _("How to read it"), "not_broken": _("Looks broken, but is not"),
             "waiting": _("The first step comes next."), "missing": _("The plots' script could not be loaded. Reload the page."),
         },
     }  # fmt: skip
-    # Bytes, because they are passed on as they are: a dict would be searched for data frames and written out twice.
-    _grid(key=key, data=json.dumps(payload, separators=(",", ":")).encode(), on_step_change=on_step or _nothing)
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def grid(content: bytes, *, key: str, on_step: Callable[[], None] | None = None) -> None:
+    """Show a ``payload`` as a grid of live plots. ``on_step`` is called when a point is clicked: ``clicked_step(key)`` says which."""
+    _grid(key=key, data=content, on_step_change=on_step or _nothing)
 
 
 def clicked_step(key: str) -> int | None:

@@ -96,10 +96,11 @@ def _before_and_after(run_id: str) -> None:
             st.badge(word.format(model=model, algorithm=algorithm, step=measured[-1]), icon=":material/trending_up:", color="blue")
         else:
             st.badge(_("The first measurement comes at step {step}.").format(step=feed.run.config.get("eval_every", 10)), color="gray")
+    sides = ((_("before"), before), (_("after") if finished else _("now"), after))
     for prompt in shown:
-        for column, answers in zip(st.columns(2), (before, after), strict=True):
+        for column, (side, answers) in zip(st.columns(2), sides, strict=True):
             with column:
-                _answer(prompt, answers.get(prompt))
+                _answer(prompt, answers.get(prompt), side)
     st.caption(_("Sampled with the same settings and the same seed on both sides; none of these prompts is trained on."))
 
 
@@ -114,7 +115,7 @@ def heldout(feed: Feed, step: int) -> dict[str, Mapping[str, Any]]:
     return cache[step]
 
 
-def _answer(prompt: str, response: Mapping[str, Any] | None) -> None:
+def _answer(prompt: str, response: Mapping[str, Any] | None, side: str) -> None:
     with st.container(border=True, height="stretch"):
         if response is None:
             st.caption("…")
@@ -122,4 +123,4 @@ def _answer(prompt: str, response: Mapping[str, Any] | None) -> None:
         reward = response["reward"]
         st.markdown(f"**{plain(prompt)}** {plain(response['text'])}")
         colour = "green" if reward > 0 else "gray"
-        st.caption(f":{colour}[{_('reward')} {number(reward, sign=True)}]")
+        st.caption(f"{side} · :{colour}[{_('reward')} {number(reward, sign=True)}]")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
 from pages.components import charts, samples, state, theme
-from pages.components.i18n import _
+from pages.components.i18n import _, language
 from pages.components.numbers import duration, megabytes, number
 from pages.components.state import Feed
 from pages.components.text import plain
@@ -224,16 +226,7 @@ def _plots(feed: Feed, status: Status, compact: bool) -> None:
     if not compact:
         smooth, log, more = _plot_settings(feed)
         chosen = (*chosen, *(charts.Chart((key,)) for key in more))
-    is_dark = theme.dark()
-    key = (feed.version, chosen, smooth, log, at.step, is_dark, st.session_state.get("lang"))
-    if feed.drawn.get("cards-key") != key:
-        feed.drawn["cards-key"] = key
-        feed.drawn["cards"] = [
-            charts.card(
-                chart, feed, algorithm=run.algorithm, steps=max(status.steps, 1), smooth=smooth, log=log, selected=at.step, is_dark=is_dark
-            )
-            for chart in chosen
-        ]
+    content = _content(feed, status, (chosen, smooth, log, at.step, compact))
     grid_key = f"plots:{run.id}"
 
     def clicked() -> None:
@@ -242,7 +235,41 @@ def _plots(feed: Feed, status: Status, compact: bool) -> None:
             at.move(step)
             st.rerun([_BOARD, _SAMPLES])
 
-    charts.grid(feed.drawn["cards"], key=grid_key, on_step=clicked, is_dark=is_dark, compact=compact)
+    charts.grid(content, key=grid_key, on_step=clicked)
+
+
+Settings = tuple[tuple[charts.Chart, ...], float, bool, int | None, bool]
+
+
+def _content(feed: Feed, status: Status, settings: Settings) -> bytes:
+    """The plots as the browser gets them; made again when a setting has changed, or when there are new steps.
+
+    For new steps of a long run not at every poll, so that making them takes a twentieth of a core at the most.
+    """
+    chosen, smooth, log, step, compact = settings
+    is_dark = theme.dark()
+    made: _Made | None = feed.drawn.get("plots")
+    now = time.monotonic()
+    if made and made.settings == (settings, is_dark, language()):
+        soon = status.state == "running" and now - made.at < 20 * made.seconds
+        if made.version == feed.version or soon:
+            return made.content
+    given: dict[str, Any] = {"algorithm": feed.run.algorithm, "steps": max(status.steps, 1), "smooth": smooth, "log": log}
+    cards = [charts.card(chart, feed, selected=step, is_dark=is_dark, **given) for chart in chosen]
+    content = charts.payload(cards, is_dark=is_dark, compact=compact)
+    feed.drawn["plots"] = _Made((settings, is_dark, language()), feed.version, content, now, time.monotonic() - now)
+    return content
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Plots that were made: from which settings (with theme and language) and version of the feed, when, and in how many seconds."""
+
+    settings: tuple[Settings, bool, str]
+    version: int
+    content: bytes
+    at: float
+    seconds: float
 
 
 def _plot_settings(feed: Feed) -> tuple[float, bool, list[str]]:
@@ -253,9 +280,12 @@ def _plot_settings(feed: Feed) -> tuple[float, bool, list[str]]:
         )  # fmt: skip
         log = st.toggle(_("Log scale"), key="log", persist_state="session", bind="query-params")
         extra = charts.extra_keys(feed, feed.run.algorithm)
+        key = f"more-plots:{feed.run.algorithm}"
+        if not set(st.session_state.get(key, ())) <= set(extra):  # chosen for another run, which had more
+            st.session_state[key] = [name for name in st.session_state[key] if name in extra]
         with st.popover(_("More plots"), icon=":material/add_chart:", type="tertiary"):
             more = st.multiselect(
-                _("More plots"), extra, format_func=lambda key: _(describe(key).label), key="more-plots", persist_state="session"
+                _("More plots"), extra, format_func=lambda name: _(describe(name).label), key=key, persist_state="session"
             )
     return smooth, log, more
 

@@ -108,7 +108,8 @@ def step_picker(feed: Feed, at: Focus, alive: bool) -> int | None:
     if not steps:
         return None
     newest = steps[-1]
-    shown = min(steps, key=lambda s: (abs(s - at.step), -s)) if at.step is not None else newest
+    wanted = newest if at.step is None else at.step
+    shown = min(steps, key=lambda step: (abs(step - wanted), -step))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         if alive and at.step is None:
             st.markdown(_("The newest: step {step}").format(step=newest), width="content")
@@ -154,6 +155,7 @@ def pane(feed: Feed, alive: bool) -> None:
     rows = [_row(place, answer, colouring) for place, answer in answers]
     key = f"tokens:{feed.run.id}"
     clicked = token_rows(rows, key=key, scale=colouring.scale if colouring else "diverging", legend=colouring.label if colouring else "")
+    at.hold(step, clicked)
     place, token = (answers[clicked[0]][0], clicked[1]) if clicked else (None, None)
     _formula_pane(algorithm, feed, record, place, token)
 

@@ -68,7 +68,7 @@ class Feed:
             if isinstance(value, (int, float)) and math.isfinite(value):
                 column = self.columns.setdefault(key, Column())
                 column.steps.append(step)
-                column.values.append(float(f"{value:.5g}") if abs(value) > 1e-9 else 0.0)  # rounding errors of what should be 0
+                column.values.append(float(f"{value:.5g}") if abs(value) > 1e-7 else 0.0)  # rounding errors of what should be 0
         for key, values in (record.get("distributions") or {}).items():
             numbers = sorted(float(v) for v in values if isinstance(v, (int, float)) and math.isfinite(v))
             if numbers:
@@ -112,6 +112,7 @@ class Focus:
 
     step: int | None = None
     moves: int = 0
+    token: tuple[Any, ...] | None = None  # the last click on a token, with its step
 
     def pick(self, step: int) -> None:
         """Chosen on the slider."""
@@ -121,6 +122,13 @@ class Focus:
         """Chosen elsewhere: in a plot, or by a button."""
         self.step = step
         self.moves += 1
+
+    def hold(self, step: int, clicked: tuple[int, int] | None) -> None:
+        """A newly clicked token holds its step, so that a live run does not take the text away while it is read."""
+        token = (step, clicked) if clicked else None
+        if token and token != self.token:
+            self.step = step
+        self.token = token
 
 
 def focus(run_id: str) -> Focus:

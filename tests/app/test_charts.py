@@ -85,6 +85,7 @@ def test_raw_curve_stays_visible_behind_the_smoothed_one(feed: Feed):
 def test_grid_payload_survives_a_feed_without_steps():
     drawn = card(Feed(run=None), charts.CHARTS["grpo"][0])  # type: ignore[arg-type]
     assert drawn["data"] == [] and drawn["values"] == []
+    assert json.loads(charts.payload([drawn], is_dark=True))["cards"][0]["title"] == "Reward"
 
 
 def test_metric_figure_overlays_runs(tmp_path: Path):
