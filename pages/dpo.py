@@ -24,7 +24,7 @@ def plan(config: DPOConfig, data: Dataset) -> str:
         "both relative to the untouched model. Nothing is sampled."
     )
     return words.format(
-        steps=f"{config.steps:,}", pairs=config.pairs_per_step, passes=f"{passes:.2g}",
+        steps=f"{config.steps:,}", pairs=config.pairs_per_step, passes=f"{passes:,.0f}" if passes >= 10 else f"{passes:.2g}",
         total=f"{len(data.train):,}", model=plain(config.model),
     )  # fmt: skip
 

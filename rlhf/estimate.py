@@ -264,8 +264,10 @@ def measured(run: Run, config: Config, prompt_tokens: float, answer_tokens: floa
 # ---------------------------------------------------------------- memory
 
 
-def memory_parts(config: Config, facts: ModelFacts, device: str, prompt_tokens: float = 16) -> dict[str, int] | None:
-    """Bytes by purpose, for a model whose size is known.
+def memory_parts(
+    config: Config, facts: ModelFacts, device: str, prompt_tokens: float = 16, longest_answer: int | None = None
+) -> dict[str, int] | None:
+    """Bytes by purpose, for a model whose size is known. ``longest_answer``: tokens; not given: as long as the config allows.
 
     weights: P numbers of 4 bytes (2 in bfloat16); reference: as much again in full tuning, nothing with LoRA; optimizer: gradient and
     AdamW's two moments of each trained number; activations: about 24 numbers a token, layer and hidden unit of a microbatch kept for the
@@ -279,7 +281,7 @@ def memory_parts(config: Config, facts: ModelFacts, device: str, prompt_tokens: 
     layers, hidden, vocabulary = facts.layers or 24, facts.hidden or 896, facts.vocabulary or 100_000
     trained = facts.parameters if config.tuning == "full" else min(facts.parameters, layers * 14 * hidden * config.lora_rank)
     rows = min(sequences(config), config.microbatch_size)
-    answer = response_tokens(config)
+    answer = longest_answer or response_tokens(config)
     length = int(prompt_tokens) + answer
     if facts.context:
         length = min(length, facts.context)
@@ -302,13 +304,13 @@ def estimate(config: Config, runs: Iterable[Run] = (), data: Dataset | None = No
     """What ``config`` will take here; ``runs``: earlier runs to learn from, newest first; ``data``: for the length of its texts."""
     device = likely_device(config.device)
     facts = model_facts(config.model)
-    prompt_tokens, answer_tokens = _mean_tokens(config, data)
+    lengths = _lengths(config, data)
     past = _similar(config, runs)
-    seconds = [s for s in (_quietly_measured(run, config, prompt_tokens, answer_tokens) for run in past) if s is not None]
-    per_step = statistics.median(seconds) if seconds else rough_seconds(config, facts, device, prompt_tokens, answer_tokens)
+    seconds = [s for s in (_quietly_measured(run, config, lengths.prompt, lengths.answer) for run in past) if s is not None]
+    per_step = statistics.median(seconds) if seconds else rough_seconds(config, facts, device, lengths.prompt, lengths.answer)
     # Loading, the first measurement on held-out data and writing the last checkpoint take about this long on top.
     overhead = 1.5 + 5e-9 * (facts.parameters or 0)
-    parts = memory_parts(config, facts, device, prompt_tokens)
+    parts = memory_parts(config, facts, device, lengths.prompt, lengths.longest)
     peaks = [peak for run in past if _same_size(run, config) and (peak := _peak(run))]
     return Estimate(
         device=device,
@@ -338,16 +340,26 @@ def _similar(config: Config, runs: Iterable[Run], most: int = 5) -> list[Run]:
     return found
 
 
-def _mean_tokens(config: Config, data: Dataset | None) -> tuple[float, float | None]:
-    """Mean tokens of a prompt and, for preference pairs, of an answer; of the first 200 items."""
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens of a data set's texts: ``prompt`` on average; ``answer`` on average and ``longest``, where the data has answers."""
+
+    prompt: float = 16.0
+    answer: float | None = None
+    longest: int | None = None
+
+
+def _lengths(config: Config, data: Dataset | None) -> Lengths:
+    """Of the first 200 items."""
     items = data.train[:200] if data else ()
     if not items:
-        return 16.0, None
+        return Lengths()
     prompts, _ = token_counts(config.model, [item.prompt for item in items])
     answers = [text for item in items if isinstance(item, PreferencePair) for text in (item.chosen, item.rejected)]
-    lengths, _ = token_counts(config.model, answers) if answers else ([], True)
-    most = response_tokens(config)
-    return statistics.fmean(prompts), statistics.fmean(min(length + 1, most) for length in lengths) if lengths else None
+    if not answers:
+        return Lengths(statistics.fmean(prompts))
+    counts = [min(count + 1, response_tokens(config)) for count in token_counts(config.model, answers)[0]]
+    return Lengths(statistics.fmean(prompts), statistics.fmean(counts), max(counts))
 
 
 def _quietly_measured(run: Run, config: Config, prompt_tokens: float, answer_tokens: float | None) -> float | None:

@@ -24,7 +24,7 @@ from rlhf.preferences import EMBEDDED, Dataset, Kind, PreferencePair, Prompt, lo
 Item = Prompt | PreferencePair
 CUSTOM = "custom"
 HELD = "held out"
-EDITABLE_ROWS = 2000  # more than this is shown, not edited: the table would be slow
+EDITABLE_ROWS = 5000  # more than this is shown, not edited: the table would be slow
 TYPES = ["jsonl", "json", "csv", "tsv", "parquet", "txt"]
 COLUMNS: dict[Kind, dict[str, str]] = {
     "prompts": {
@@ -204,20 +204,28 @@ def _edited(algorithm: str, kind: Kind, dataset: Dataset | None, source: str) ->
 
 def rows_to_items(kind: Kind, frame: pd.DataFrame) -> tuple[list[Item], list[Item]]:
     """Rows of the table → (items to train on, held-out items). Raises ``DataError`` that names the row."""
-    train: list[Item] = []
-    heldout: list[Item] = []
+    parse = parse_prompts if kind == "prompts" else parse_pairs
+    rows: list[tuple[int, str, bool]] = []  # (number in the table, as a line of JSON, held out)
     for n, row in enumerate(frame.to_dict("records"), start=1):
         cells = {name: row[name] if isinstance(row[name], str) else "" for name in COLUMNS[kind]}
-        if not any(text.strip() for text in cells.values()):
-            continue  # a row that was added and left empty
-        lines = json.dumps({name: text for name, text in cells.items() if name != "answer" or text})
-        try:
-            item = (parse_prompts if kind == "prompts" else parse_pairs)(lines, "row.jsonl")[0]
-        except DataError as error:
-            raise DataError(_("Row {n}: {problem}").format(n=n, problem=error.what.removeprefix("row.jsonl, line 1: ")), error.do) from None
-        (heldout if row[HELD] is True else train).append(item)
-    if not train and not heldout:
+        if any(text.strip() for text in cells.values()):  # else a row that was added and left empty
+            rows.append((n, json.dumps({name: text for name, text in cells.items() if name != "answer" or text}), row[HELD] is True))
+    if not rows:
         raise DataError(_("The table is empty."), _("Write at least one row."))
+    try:
+        items = parse("\n".join(line for _n, line, _held in rows), "table.jsonl")
+    except DataError:
+        for n, line, _held in rows:
+            try:
+                parse(line, "row.jsonl")
+            except DataError as error:
+                words = _("Row {n}: {problem}").format(n=n, problem=error.what.removeprefix("row.jsonl, line 1: "))
+                raise DataError(words, error.do) from None
+        raise
+    train: list[Item] = []
+    heldout: list[Item] = []
+    for item, (_n, _line, held) in zip(items, rows, strict=True):
+        (heldout if held else train).append(item)
     return train, heldout
 
 
