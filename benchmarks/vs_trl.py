@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.measuring import Report, parser, spread
@@ -109,6 +109,7 @@ def theirs(config: OnlineConfig, prompts: list[str], folder: str) -> tuple[list[
         processing_class=AutoTokenizer.from_pretrained(path, padding_side="left"),
         callbacks=[clock],
     )
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     return clock.times, [entry for entry in trainer.state.log_history if "reward" in entry]
 
