@@ -38,13 +38,20 @@ def draw() -> None:
     models = dict.fromkeys(side.model for side in after)
     sides = tuple(side for model in models for side in (Side(model), *(s for s in after if s.model == model)))
     run = runs.open_run(first.run_id)
-    left, right = st.columns(2, gap="medium")
-    with left, st.container(horizontal=True, vertical_alignment="bottom"):
-        terms = conditions.choose_reward(run)
-        sampling, seed = conditions.choose_sampling(run)
-    with right:
-        prompts, heldout = conditions.choose_prompts(run, bool(terms) and RewardMix(terms).needs_answer)
-    work(Conditions(sides, tuple(prompts), tuple(sampling.items()), seed, terms), heldout)
+    space = st.container(horizontal=True, vertical_alignment="center")
+    with space:
+        chosen = conditions.choose_conditions(run)
+        heldout = compare.heldout_prompts(run, bool(chosen.terms) and RewardMix(chosen.terms).needs_answer)
+        kind = conditions.choose_kind(heldout)
+        prompts = conditions.choose_heldout(heldout, chosen.shown) if kind == "heldout" else []
+    if kind == "own":
+        prompts = conditions.write_own(run, heldout)
+    elif not heldout:
+        st.caption(_("This run has no held-out prompts."))
+    wanted = Conditions(sides, tuple(prompts), tuple(chosen.sampling.items()), chosen.seed, chosen.terms)
+    with space:
+        write, measure = buttons(wanted, heldout)
+    work(wanted, heldout[: chosen.measured], write, measure)
 
 
 def _check_link(known: set[str]) -> None:
@@ -57,21 +64,22 @@ def _check_link(known: set[str]) -> None:
             st.warning(plain(str(error)), icon=":material/search_off:")
 
 
-def work(wanted: Conditions, heldout: list[Prompt]) -> None:
-    """The two buttons, and what they made: each is kept until it is made anew, with the conditions that it was made under."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        asked = st.button(_("Write answers"), icon=":material/edit:", type="primary", key="compare/write", disabled=not wanted.prompts)
-        can = bool(wanted.terms and heldout)
-        measuring = st.button(_("Measure on held-out prompts"), icon=":material/straighten:", key="compare/measure", disabled=not can)
-        if can:
-            most = st.number_input(_("Held-out prompts"), 2, 1000, 64, key="compare/most", persist_state="session", width=150)
-            heldout = heldout[: int(most)]
+def buttons(wanted: Conditions, heldout: list[Prompt]) -> tuple[bool, bool]:
+    """Whether to write answers, and whether to measure, now."""
+    write = st.button(_("Write answers"), icon=":material/edit:", type="primary", key="compare/write", disabled=not wanted.prompts)
+    can = bool(wanted.terms and heldout)
+    measure = st.button(_("Measure on held-out prompts"), icon=":material/straighten:", key="compare/measure", disabled=not can)
     if st.session_state.pop("compare/asked", False) and wanted.prompts:
-        asked = asked or all(0 < (model_facts(side.model).parameters or 0) <= AT_ONCE for side in wanted.sides)
+        write = write or all(0 < (model_facts(side.model).parameters or 0) <= AT_ONCE for side in wanted.sides)
+    return write, measure
+
+
+def work(wanted: Conditions, heldout: list[Prompt], write: bool, measure: bool) -> None:
+    """Do what was asked for, and show it: each is kept until it is made anew, with the conditions that it was made under."""
     try:
-        if asked:
+        if write:
             st.session_state["comparison"] = comparison.write(wanted)
-        if measuring:
+        if measure:
             together = Conditions(wanted.sides, tuple(heldout), wanted.sampling, wanted.seed, wanted.terms)
             st.session_state["measured"] = comparison.measure(together)
     except PlaygroundError as error:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import streamlit as st
 
@@ -125,13 +125,13 @@ def name(side: Side) -> str:
     return _("{model} + {algorithm}, step {step}").format(model=side.model, algorithm=side.algorithm.upper(), step=side.step)
 
 
-def badge(side: Side) -> None:
+def badge(side: Side, colour: Literal["blue", "violet"] = "blue") -> None:
     """What a column is: model, algorithm and step, and below it the run and checkpoint by name."""
     if side.is_untouched:
         st.badge(f"{_('Before')}: {plain(name(side))}", icon=":material/lock:", color="gray")
         st.caption(_("the model as it was released"))
     else:
-        st.badge(f"{_('After')}: {plain(name(side))}", icon=":material/trending_up:", color="blue")
+        st.badge(f"{_('After')}: {plain(name(side))}", icon=":material/trending_up:", color=colour)
         st.caption(plain(f"{side.run_name} / {side.checkpoint}"))
 
 
@@ -139,9 +139,10 @@ def show(comparison: Comparison) -> None:
     """Side by side, prompt by prompt; all texts on one colour scale."""
     conditions = comparison.conditions
     limit = colour_limit([value for column in comparison.shifts for shift in column if shift for value in shift.shift])
+    tuned = [side for side in conditions.sides if not side.is_untouched]
     for column, side in zip(st.columns(len(conditions.sides)), conditions.sides, strict=True):
         with column:
-            badge(side)
+            badge(side, "violet" if side == conditions.sides[-1] and len(tuned) > 1 else "blue")
     for i, prompt in enumerate(conditions.prompts):
         with st.container(border=True):
             answer = f" :small[:gray[{_('right answer')}: {plain(prompt.answer)}]]" if prompt.answer else ""
@@ -199,20 +200,26 @@ def show_measured(measured: Measured) -> None:
     st.markdown(f"##### {_('Mean reward on {n} held-out prompts').format(n=len(measured.conditions.prompts))}")
     for column, side, values, found in zip(st.columns(len(sides)), sides, rewards, intervals, strict=True):
         with column:
-            delta = None
-            if not side.is_untouched:
-                delta = compare.paired_difference(rewards[sides.index(base_of(sides, side))], values)
-            st.metric(
-                name(side), number(found.mean, sign=True), number(delta.mean, sign=True) if delta else None,
-                delta_description=_("than before {span}").format(span=_span(delta)) if delta else None,
-            )  # fmt: skip
-            st.caption(_("95 % confidence interval {span}").format(span=_span(found)))
+            if side.is_untouched:
+                st.metric(name(side), number(found.mean, sign=True))
+                st.caption(_("95 % confidence interval {span}").format(span=_span(found)))
+            else:
+                _change(side, found, compare.paired_difference(rewards[sides.index(base_of(sides, side))], values))
     st.plotly_chart(_picture(sides, intervals), theme=None, config={"displayModeBar": False}, key="heldout-picture")
-    st.caption(
-        _("The reward is {reward}. Intervals of means are over prompts; the difference is paired, prompt by prompt.").format(
-            reward=plain(reward_name(measured.conditions.terms))
-        )
-    )
+    words = _("Scored with the reward “{reward}”. The difference is paired, prompt by prompt: what a prompt gives both sides cancels out.")
+    st.caption(words.format(reward=plain(reward_name(measured.conditions.terms))))
+
+
+def _change(side: Side, found: Interval, difference: Interval) -> None:
+    """A tuned side's mean, and how far it is from before; in colour only where the interval of the difference leaves out 0."""
+    clear = difference.low is not None and difference.high is not None and (difference.low > 0 or difference.high < 0)
+    up = difference.mean >= 0
+    st.metric(
+        name(side), number(found.mean, sign=True), number(difference.mean, sign=True), delta_arrow="up" if up else "down",
+        delta_color=("green" if up else "red") if clear else "gray", delta_description=_("against before"),
+    )  # fmt: skip
+    spans = _("95 % confidence intervals: mean {span}; difference {difference}")
+    st.caption(spans.format(span=_span(found), difference=_span(difference)))
 
 
 def _span(found: Interval) -> str:

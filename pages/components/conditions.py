@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
@@ -64,37 +65,41 @@ def choose_side(label: str, names: dict[str, str], suffix: str = "") -> Side | N
     return compare.tuned(run, checkpoint)
 
 
-def choose_prompts(run: Run, needs_answer: bool) -> tuple[list[Prompt], list[Prompt]]:
-    """(the prompts to show, all held-out prompts)."""
-    heldout = compare.heldout_prompts(run, needs_answer)
-    kinds = {"heldout": _("Held-out prompts"), "own": _("Own prompts")}
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        kind = st.segmented_control(
-            _("Prompts"), list(kinds), default="heldout" if heldout else "own", required=True, format_func=kinds.__getitem__,
-            key="compare/kind", persist_state="session",
-        )  # fmt: skip
-        if kind == "heldout" and heldout:
-            few = min(3, len(heldout))
-            count = st.number_input(_("How many"), 1, MOST_PROMPTS, few, key="compare/count", persist_state="session", width=130)
-            start = st.session_state.setdefault("compare/start", 0) % len(heldout)
-            if st.button(_("Others"), icon=":material/shuffle:", help=_("The next held-out prompts."), key="compare/others", on_click=ask):
-                start = (start + int(count)) % len(heldout)
-                st.session_state["compare/start"] = start
-            return [*heldout, *heldout][start : start + min(int(count), len(heldout))], heldout
-    if kind == "heldout":
-        st.caption(_("This run has no held-out prompts."))
-        return [], heldout
-    first = heldout[0].text if heldout else ""
-    text = st.text_area(
-        _("One prompt a line, {n} at most").format(n=MOST_PROMPTS), first,
-        key=f"compare/own/{run.model}", height=90, max_chars=20_000, persist_state="session",
-    )  # fmt: skip
-    known = {prompt.text: prompt for prompt in heldout}  # these come with their right answers
-    lines = [line for line in dict.fromkeys((text or "").splitlines()) if line.strip()]
-    return [known.get(line, Prompt(line)) for line in lines[:MOST_PROMPTS]], heldout
+@dataclass(frozen=True)
+class Chosen:
+    """What the popover holds: the reward, ``SamplingConfig``'s fields, and how many prompts are shown and measured on."""
+
+    terms: tuple[RewardTerm, ...]
+    sampling: dict[str, Any]
+    seed: int
+    shown: int
+    measured: int
 
 
-def choose_reward(run: Run) -> tuple[RewardTerm, ...]:
+def choose_conditions(run: Run) -> Chosen:
+    """The run's own settings, unless they are changed here. The same for every side."""
+    own = compare.sampling_of(run)
+    keep: dict[str, Any] = {"persist_state": "session"}
+    with st.popover(_("Conditions"), icon=":material/tune:"):
+        st.caption(_("The run's own settings, unless you change them. The same for every side."))
+        terms = _choose_reward(run)
+        left, right = st.columns(2)
+        usual, longest = float(own["temperature"]), int(own["max_new_tokens"])
+        with left:
+            temperature = st.number_input(_("Temperature"), 0.05, 5.0, usual, 0.1, key=f"compare/temperature/{run.id}", **keep)
+            top_p = st.number_input(_("Top-p"), 0.01, 1.0, float(own["top_p"]), 0.05, key=f"compare/top_p/{run.id}", **keep)
+            seed = st.number_input(_("Seed"), 0, 2**31 - 1, 0, key="compare/seed", **keep)
+        with right:
+            tokens = st.number_input(_("New tokens at most"), 1, max(1024, longest), longest, key=f"compare/tokens/{run.id}", **keep)
+            top_k = st.number_input(_("Top-k"), 0, 100_000, int(own["top_k"]), key=f"compare/top_k/{run.id}", **keep)
+            shown = st.number_input(_("Prompts shown"), 1, MOST_PROMPTS, 3, key="compare/count", **keep)
+        words = _("More give a narrower confidence interval, and take longer.")
+        measured = st.number_input(_("Held-out prompts to measure on"), 2, 1000, 64, key="compare/most", help=words, **keep)
+    sampling = {**own, "temperature": float(temperature), "max_new_tokens": int(tokens), "top_p": float(top_p), "top_k": int(top_k)}
+    return Chosen(terms, sampling, int(seed), int(shown), int(measured))
+
+
+def _choose_reward(run: Run) -> tuple[RewardTerm, ...]:
     own = compare.reward_of(run)
     options: dict[str, tuple[RewardTerm, ...]] = {"own": own} if own else {"none": ()}
     for name in REWARDS:
@@ -104,22 +109,39 @@ def choose_reward(run: Run) -> tuple[RewardTerm, ...]:
             continue  # cannot do without options of its own
         options[name] = (RewardTerm(name=name, weight=1.0),)
     words = {"own": _("the run's own: {reward}").format(reward=reward_name(own)), "none": _("none")}
-    key = f"compare/reward/{run.id}"
     names = {option: words.get(option, option) for option in options}
+    key = f"compare/reward/{run.id}"
     return options[st.selectbox(_("Reward"), list(names), format_func=names.__getitem__, key=key, persist_state="session")]
 
 
-def choose_sampling(run: Run) -> tuple[dict[str, Any], int]:
-    own = compare.sampling_of(run)
-    keep: dict[str, Any] = {"persist_state": "session"}
-    with st.popover(_("Sampling"), icon=":material/tune:", width="stretch"):
-        st.caption(_("The run's own settings, unless you change them. The same for every side."))
-        usual = float(own["temperature"])
-        temperature = st.number_input(_("Temperature"), 0.05, 5.0, usual, 0.1, key=f"compare/temperature/{run.id}", **keep)
-        longest = int(own["max_new_tokens"])
-        tokens = st.number_input(_("New tokens at most"), 1, max(1024, longest), longest, key=f"compare/tokens/{run.id}", **keep)
-        top_p = st.number_input(_("Top-p"), 0.01, 1.0, float(own["top_p"]), 0.05, key=f"compare/top_p/{run.id}", **keep)
-        top_k = st.number_input(_("Top-k"), 0, 100_000, int(own["top_k"]), key=f"compare/top_k/{run.id}", **keep)
-        seed = st.number_input(_("Seed"), 0, 2**31 - 1, 0, key="compare/seed", **keep)
-    sampling = {**own, "temperature": float(temperature), "max_new_tokens": int(tokens), "top_p": float(top_p), "top_k": int(top_k)}
-    return sampling, int(seed)
+def choose_kind(heldout: list[Prompt]) -> str:
+    """``heldout`` or ``own``."""
+    kinds = {"heldout": _("Held-out prompts"), "own": _("Own prompts")}
+    usual = "heldout" if heldout else "own"
+    return st.segmented_control(
+        _("Prompts"), list(kinds), default=usual, required=True, format_func=kinds.__getitem__, key="compare/kind", persist_state="session",
+        label_visibility="collapsed",
+    ) or usual  # fmt: skip
+
+
+def choose_heldout(heldout: list[Prompt], count: int) -> list[Prompt]:
+    """``count`` of the held-out prompts, and a button for the next ones."""
+    start = st.session_state.setdefault("compare/start", 0) % max(1, len(heldout))
+    help_text = _("The next held-out prompts.")
+    few = len(heldout) <= count
+    if st.button(_("Others"), icon=":material/shuffle:", help=help_text, key="compare/others", on_click=ask, disabled=few):
+        start = (start + count) % len(heldout)
+        st.session_state["compare/start"] = start
+    return [*heldout, *heldout][start : start + min(count, len(heldout))]
+
+
+def write_own(run: Run, heldout: list[Prompt]) -> list[Prompt]:
+    """Prompts that the user writes; those that are held-out ones come with their right answers."""
+    first = heldout[0].text if heldout else ""
+    text = st.text_area(
+        _("One prompt a line, {n} at most").format(n=MOST_PROMPTS), first,
+        key=f"compare/own/{run.model}", height=90, max_chars=20_000, persist_state="session",
+    )  # fmt: skip
+    known = {prompt.text: prompt for prompt in heldout}
+    lines = [line for line in dict.fromkeys((text or "").splitlines()) if line.strip()]
+    return [known.get(line, Prompt(line)) for line in lines[:MOST_PROMPTS]]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from pages.components import charts, run_table
+from pages.components import charts, run_table, theme
 from pages.components.i18n import _
 from pages.components.run_details import delete_button, written
 from rlhf.metrics import METRICS, describe
@@ -16,7 +16,7 @@ from rlhf.runs import Run
 
 
 def overlay(chosen: Sequence[Run]) -> None:
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         if len(chosen) == 2:
             pair = {"run": chosen[0].id, "run2": chosen[1].id}
             st.page_link("compare.py", label=_("Compare their answers"), icon=":material/compare:", query_params=pair)
@@ -34,7 +34,10 @@ def overlay(chosen: Sequence[Run]) -> None:
         )  # fmt: skip
         smooth = st.slider(_("Smoothing"), 0.0, 0.95, 0.0, 0.05, key="runs/smooth", persist_state="session", width=170)
         log = st.toggle(_("Log scale"), key="runs/log", persist_state="session")
-    figure = charts.metric_figure(rows, key, smooth, log)
+    algorithms = [run.algorithm for run in chosen]
+    distinct = len(set(algorithms)) == len(algorithms)  # then an algorithm's colour says which curve is which
+    colours = {name: theme.ALGORITHM_COLOURS.get(run.algorithm, theme.GREY) for name, run in named(chosen).items()} if distinct else None
+    figure = charts.metric_figure(rows, key, smooth, log, colours=colours)
     st.plotly_chart(figure, theme=None, config={"displaylogo": False}, key="runs/overlay")
     metric = describe(key)
     st.caption(" ".join(filter(None, [_(metric.definition), _(metric.reading)])))

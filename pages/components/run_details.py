@@ -27,10 +27,11 @@ def details(run: Run) -> None:
     """Everything that can be done with one run."""
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         _rename(run)
-        _downloads(run)
-        if run.checkpoints():
-            st.page_link("compare.py", label=_("Compare"), icon=":material/compare:", query_params={"run": run.id})
-        delete_button([run])
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content"):
+            _downloads(run)
+            if run.checkpoints():
+                st.page_link("compare.py", label=_("Compare"), icon=":material/compare:", query_params={"run": run.id})
+            delete_button([run])
     names = {"panel": _("Curves and samples"), "settings": _("Settings")}
     shown = st.segmented_control(
         _("Show"), list(names), default="panel", required=True, format_func=names.__getitem__, key="runs/part", label_visibility="collapsed"
@@ -122,7 +123,8 @@ def undo_bar() -> None:
         words = _("Deleted {name}.").format(name=deleted[0][1]) if one else _("Deleted {n} runs.").format(n=len(deleted))
         st.markdown(plain(words), width="content")
         st.button(_("Undo"), icon=":material/undo:", key="runs/undo", on_click=_undo)
-        st.button(_("Close"), icon=":material/close:", type="tertiary", key="runs/close", on_click=st.session_state.pop, args=(DELETED, None))
+        close = {"on_click": st.session_state.pop, "args": (DELETED, None)}
+        st.button(_("Close"), icon=":material/close:", type="tertiary", key="runs/close", **close)
 
 
 def _undo() -> None:

@@ -23,7 +23,6 @@ REFRESH_SECONDS = 2.0
 CURVE_POINTS = 48
 ALIVE = ("queued", "running")
 SELECTED = "runs/selected"
-MOST_ROWS_SHOWN = 12
 
 
 def main_metric(algorithm: str) -> str:
@@ -75,7 +74,7 @@ def frame(listed: Sequence[Run]) -> pd.DataFrame:
             "result": before_after(metrics, key), "kl": number(kl[-1]) if kl else "", "settings": _settings(run),
             "created": datetime.datetime.fromtimestamp(run.created),
         })  # fmt: skip
-    return pd.DataFrame(rows, columns=["name", "state", "algorithm", "model", "steps", "curve", "result", "kl", "settings", "created"])
+    return pd.DataFrame(rows, columns=list(columns()))
 
 
 @st.cache_data(max_entries=2000, show_spinner=False)
@@ -96,17 +95,17 @@ def _settings(run: Run) -> str:
 def columns() -> dict[str, Any]:
     column = st.column_config
     return {
-        "name": column.TextColumn(_("Name"), width="medium", pinned=True),
-        "state": column.TextColumn(_("State"), width="small"),
-        "algorithm": column.TextColumn(_("Algorithm"), width="small"),
-        "model": column.TextColumn(_("Model"), width="small"),
-        "steps": column.TextColumn(_("Steps"), width="small"),
+        "name": column.TextColumn(_("Name"), width=190),
         "curve": column.LineChartColumn(
             _("Curve"), width="small", color=theme.BLUE, help=_("Reward of the training steps; for runs on pairs the reward accuracy.")
         ),
         "result": column.TextColumn(
-            _("Held-out"), width="medium", help=_("Reward (accuracy for runs on pairs) on held-out data: start → end.")
+            _("Held-out"), width=130, help=_("Reward (accuracy for runs on pairs) on held-out data: start → end.")
         ),
+        "state": column.TextColumn(_("State"), width="small"),
+        "algorithm": column.TextColumn(_("Algorithm"), width="small"),
+        "model": column.TextColumn(_("Model"), width="small"),
+        "steps": column.TextColumn(_("Steps"), width="small"),
         "kl": column.TextColumn(_("KL"), width="small", help=_(describe("kl").definition)),
         "settings": column.TextColumn(_("Changed settings"), width="medium", help=_("What differs from the model's defaults.")),
         "created": column.DatetimeColumn(_("Started"), format="D MMM HH:mm", width="small"),
@@ -151,7 +150,6 @@ def _table(was_alive: bool) -> None:
     event = st.dataframe(
         frame(listed), key=f"runs/table/{st.session_state['runs/version']}", hide_index=True, column_config=columns(),
         on_select="rerun", selection_mode="multi-row", selection_default={"selection": {"rows": chosen}}, placeholder="",
-        height=38 + 35 * min(MOST_ROWS_SHOWN, max(1, len(listed))),
     )  # fmt: skip
     found = [ids[row] for row in event["selection"]["rows"] if row < len(ids)]
     if set(found) != {ids[row] for row in chosen}:
