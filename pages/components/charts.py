@@ -142,7 +142,7 @@ def traces(chart: Chart, feed: Feed, colour: str, smooth: float, is_dark: bool) 
         out += _area([s for s, _v, _w in pairs], [v - w for _s, v, w in pairs], [v + w for _s, v, w in pairs], colour, 0.15)
     for i, key in enumerate(chart.series):
         metric = describe(key)
-        tint = _ROLES.get(key.rpartition("/")[2]) or (colour if i == 0 else _PARTS[(i - 1) % len(_PARTS)])
+        tint = _tint(key, i, colour, is_dark)
         if column := feed.columns.get(key):
             out += _line(column, _(metric.label), tint, smooth, metric.unit)
         if held := feed.columns.get(f"eval/{key}"):
@@ -167,7 +167,7 @@ def card(
     Up to ``WHOLE_AXIS`` steps the axis shows the whole run from the start, so that curves grow into it and nothing is rescaled.
     """
     metric = describe(chart.series[0])
-    colour = theme.ALGORITHM_COLOURS.get(algorithm, theme.BLUE)
+    colour = theme.on_ground(theme.ALGORITHM_COLOURS.get(algorithm, theme.BLUE), is_dark)
     data = traces(chart, feed, colour, smooth, is_dark)
     numbers = [v for trace in data for v in trace["y"]]
     can_log = min(numbers, default=0) >= 0 and max(numbers, default=0) > 0  # zeros (KL at the start) are left out of a log axis
@@ -180,7 +180,7 @@ def card(
     if steps <= WHOLE_AXIS:
         layout["xaxis"] |= {"range": [-0.02 * steps, 1.02 * steps]}
     if metric.unit == "share":
-        layout["yaxis"] |= {"tickformat": ".0%"}
+        layout["yaxis"] |= {"tickformat": ".2~%"}
     if numbers and not any(numbers):
         layout["yaxis"] |= {"range": [0, 0.1 if metric.unit == "share" else 1]}  # plotly would centre a line of zeros between −1 and 1
     if log and can_log:
@@ -201,7 +201,7 @@ def card(
     else:
         title = _(metric.label)
         definition, reading = _(metric.definition), _(metric.reading)
-        values = [_latest(key, feed, colour, i) for i, key in enumerate(chart.series) if key in feed.columns]
+        values = [_latest(key, feed, _tint(key, i, colour, is_dark)) for i, key in enumerate(chart.series) if key in feed.columns]
         if f"eval/{chart.series[0]}" in feed.columns and len(chart.series) == 1:
             held = feed.last(f"eval/{chart.series[0]}")
             values.append({"text": number(held, "share" if metric.unit == "share" else ""), "name": _("held-out"), "diamond": True})
@@ -214,13 +214,20 @@ def card(
     return {
         "key": chart.key, "title": title, "values": values, "several": len(chart.series) > 1 and not chart.distribution,
         "definition": definition, "reading": reading, "not_broken": " ".join(parts),
-        "note": _("linear: has negative values") if log and negative else "", "data": data, "layout": layout,
+        "linear": _("Linear: it has negative values.") if log and negative else "", "data": data, "layout": layout,
     }  # fmt: skip
 
 
-def _latest(key: str, feed: Feed, colour: str, i: int) -> dict[str, Any]:
+def _tint(key: str, i: int, colour: str, is_dark: bool) -> str:
+    """The colour of the i-th series of a chart: a role's own, the algorithm's for the first, else one of the palette."""
+    name = key.rpartition("/")[2]
+    if name in _ROLES or i > 0:
+        return theme.on_ground(_ROLES.get(name) or _PARTS[(i - 1) % len(_PARTS)], is_dark)
+    return colour
+
+
+def _latest(key: str, feed: Feed, tint: str) -> dict[str, Any]:
     metric = describe(key)
-    tint = _ROLES.get(key.rpartition("/")[2]) or (colour if i == 0 else _PARTS[(i - 1) % len(_PARTS)])
     return {"text": number(feed.last(key), "share" if metric.unit == "share" else ""), "name": _(metric.label), "colour": tint}
 
 
@@ -239,7 +246,8 @@ def payload(cards: Sequence[Mapping[str, Any]], *, is_dark: bool = False, compac
         "cards": cards, "template": theme.template(is_dark), "compact": compact,
         "words": {
             "about": _("What this is"), "reading": _("How to read it"), "not_broken": _("Looks broken, but is not"),
-            "waiting": _("The first step comes next."), "missing": _("The plots' script could not be loaded. Reload the page."),
+            "waiting": _("The first step comes next."), "linear": _("linear"),
+            "missing": _("The plots' script could not be loaded. Reload the page."),
         },
     }  # fmt: skip
     return json.dumps(content, separators=(",", ":")).encode()
@@ -281,7 +289,7 @@ def metric_figure(
     metric = describe(key)
     data: list[dict[str, Any]] = []
     for i, (name, rows) in enumerate(runs_metrics.items()):
-        colour = (colours or {}).get(name) or theme.SERIES_COLOURS[i % len(theme.SERIES_COLOURS)]
+        colour = theme.on_ground((colours or {}).get(name) or theme.SERIES_COLOURS[i % len(theme.SERIES_COLOURS)], is_dark)
         one = [row for row in rows if row.get(key) is not None]
         lines = _line(Column([int(r["step"]) for r in one], [r[key] for r in one]), name, colour, smooth, metric.unit)
         lines[-1]["showlegend"] = len(runs_metrics) > 1
@@ -299,5 +307,5 @@ def metric_figure(
         title_text=f"{_(metric.label)} ({_(metric.unit)})" if metric.unit else _(metric.label), type="log" if log else "linear"
     )
     if metric.unit == "share":
-        figure.update_yaxes(tickformat=".0%")
+        figure.update_yaxes(tickformat=".2~%")
     return figure

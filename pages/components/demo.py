@@ -86,6 +86,10 @@ def _before_and_after(run_id: str) -> None:
         return
     finished = feed.run.status.state == "finished"
     st.markdown(f"##### {_('The same held-out prompts, before and after')}")
+    if len(measured) > 1:
+        means = {"before": number(feed.first("eval/reward"), sign=True), "after": number(feed.last("eval/reward"), sign=True)}
+        count = feed.run.config.get("eval_prompts", 0)
+        st.markdown(_("Mean reward on held-out prompts ({count} at most): **{before}** → **{after}**").format(count=count, **means))
     left, right = st.columns(2)
     model, algorithm = plain(feed.run.model), plain(feed.run.algorithm.upper())
     with left:
@@ -102,6 +106,11 @@ def _before_and_after(run_id: str) -> None:
             with column:
                 _answer(prompt, answers.get(prompt), side)
     st.caption(_("Sampled with the same settings and the same seed on both sides; none of these prompts is trained on."))
+    if finished:
+        with st.container(horizontal=True, gap="medium"):
+            query = {"run": run_id}
+            st.page_link("grpo.py", label=_("Open this run: every plot, step and token"), icon=":material/zoom_in:", query_params=query)
+            st.page_link("compare.py", label=_("Try both models on prompts of your own"), icon=":material/compare:", query_params=query)
 
 
 def heldout(feed: Feed, step: int) -> dict[str, Mapping[str, Any]]:
@@ -120,7 +129,9 @@ def _answer(prompt: str, response: Mapping[str, Any] | None, side: str) -> None:
         if response is None:
             st.caption("…")
             return
-        reward = response["reward"]
-        st.markdown(f"**{plain(prompt)}** {plain(response['text'])}")
+        text, reward = response["text"], response["reward"]
+        # bold text that ends in a point needs a space after it to end for Markdown, too
+        space = " " if text[:1].isspace() or not prompt[-1:].isalnum() else ""
+        st.markdown(f"**{plain(prompt)}**{space}{plain(text)}")
         colour = "green" if reward > 0 else "gray"
         st.caption(f"{side} · :{colour}[{_('reward')} {number(reward, sign=True)}]")

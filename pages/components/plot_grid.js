@@ -1,5 +1,5 @@
 // A grid of live plots: keeps each chart and gives plotly the new data, so that zoom, tooltips and clicks survive a poll.
-// data (bytes of JSON): {cards: [{key, title, values, definition, reading, not_broken, note, data, layout}], template, compact, words}.
+// data (bytes of JSON): {cards: [{key, title, values, definition, reading, not_broken, linear, several, data, layout}], template, compact, words}.
 // Texts only ever become text nodes.
 
 const CONFIG = { displayModeBar: false, responsive: false, doubleClick: "reset", showTips: false };
@@ -51,7 +51,8 @@ function buildCard(card, state) {
 
 function fillTexts(slot, card, words) {
   slot.title.textContent = card.title;
-  slot.remark.textContent = card.note;
+  slot.remark.textContent = card.linear ? words.linear : "";
+  slot.remark.title = card.linear;
   slot.info.setAttribute("aria-label", `${words.about}: ${card.title}`);
   slot.info.title = card.definition;
   slot.values.classList.toggle("pg-legend", Boolean(card.several));

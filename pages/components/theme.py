@@ -53,6 +53,14 @@ def muted(is_dark: bool) -> str:
     return "#97a1ac" if is_dark else "#5c6670"
 
 
+def on_ground(colour: str, is_dark: bool) -> str:
+    """The colour for lines on the theme's ground: on the dark one the same hue, a third of the way to white."""
+    if not is_dark:
+        return colour
+    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{part + (255 - part) // 3:02X}" for part in parts)
+
+
 def rgba(colour: str, alpha: float) -> str:
     """``#RRGGBB`` with an opacity, as plotly and CSS read it."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))

@@ -69,7 +69,7 @@ def test_every_chart_of_every_algorithm_has_data(tmp_path: Path, algorithm: str)
 def test_log_scale_is_left_out_where_values_are_not_positive(feed: Feed):
     assert card(feed, charts.Chart(("kl",)), log=True)["layout"]["yaxis"]["type"] == "log"  # its first held-out value is 0
     reward = card(feed, charts.Chart(("reward",)), log=True)
-    assert "type" not in reward["layout"]["yaxis"] and reward["note"]
+    assert "type" not in reward["layout"]["yaxis"] and reward["linear"]
 
 
 def test_a_line_of_zeros_lies_at_the_bottom(feed: Feed):
