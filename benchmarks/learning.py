@@ -8,9 +8,10 @@
 ``story-dpo``   DPO on the shipped pairs: held-out reward accuracy within 60 s
 ``story-ppo``   PPO, reward ``negative``: rise of the held-out mean reward within 90 s
 
-The clock runs from the first training step on, held-out measurements of the run included; loading the model comes before it. When time is
-up the run is interrupted as *Stop and keep* does it. The figures do not come from the run's own metrics: the model is read back from the
-checkpoint, and it and the untouched model answer all held-out prompts with the same seed. (DPO: from the run's last held-out measurement.)
+The clock runs from the first training step on, held-out measurements of the run included; loading the model comes before it. A run that is
+not finished when time is up is interrupted as *Stop and keep* does it. The figures do not come from the run's own metrics: the model is read
+back from the checkpoint, and it and the untouched model answer all held-out prompts with the same seed. (DPO: from the run's last held-out
+measurement.)
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Outcome:
 
 
 def run(config: Config, limit: float, checkpoint: Path) -> Outcome:
-    """Train for ``limit`` seconds and write the model into ``checkpoint``."""
+    """Train to the end or for ``limit`` seconds, whichever comes first, and write the model into ``checkpoint``."""
     data = load_dataset("pairs" if config.algorithm == "dpo" else "prompts", config.data, config.heldout)
     outcome = Outcome()
     begin: list[float] = []  # empty until the untouched model has been measured: that is not on the clock
@@ -74,7 +75,7 @@ def run(config: Config, limit: float, checkpoint: Path) -> Outcome:
             heldout = {key: value for key, value in event.metrics.items() if key.startswith("eval/")}
             if heldout:
                 outcome.curve.append((seconds(), heldout))
-        elif isinstance(event, Checkpoint):
+        elif isinstance(event, Checkpoint) and not checkpoint.exists() and (event.step == config.steps or seconds() > limit):
             event.save(checkpoint)
         elif isinstance(event, Failed):
             raise SystemExit(f"The run failed at step {event.step}: {event.what} {event.do}")
@@ -121,13 +122,13 @@ def before_and_after(config: OnlineConfig, checkpoint: Path, outcome: Outcome, s
 def several(name: str, limit: float, seeds: int, options: dict[str, Any], algorithm: str, online: bool = True) -> list[Outcome]:
     outcomes = []
     for seed in range(seeds):
-        # as many steps as fit; there is no schedule that would look at the number
-        config = make_config(algorithm, seed=seed, steps=100_000, **options)
+        config = make_config(algorithm, seed=seed, **options)
         with tempfile.TemporaryDirectory() as folder:
-            outcome = run(config, limit, Path(folder))
+            checkpoint = Path(folder) / "checkpoint"
+            outcome = run(config, limit, checkpoint)
             if online:
                 assert isinstance(config, OnlineConfig)
-                before_and_after(config, Path(folder), outcome)
+                before_and_after(config, checkpoint, outcome)
         line = f"  {name}, seed {seed}: {outcome.steps} steps in {outcome.seconds:.1f} s ({outcome.steps_per_second:.3g} steps/s)"
         if online:
             line += f", held-out {outcome.before:.3f} → {outcome.after:.3f}, KL {outcome.kl:.3f}"
