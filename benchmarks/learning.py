@@ -9,7 +9,7 @@
 ``story-ppo``   PPO, reward ``negative``: rise of the held-out mean reward within 90 s
 
 The clock runs from the first training step on, held-out measurements of the run included; loading the model comes before it. A run that is
-not finished when time is up is interrupted as *Stop and keep* does it. The figures do not come from the run's own metrics: the model is read
+not finished when time is up is interrupted as *Stop and keep* does it. The figures are not the run's own metrics: the model is read
 back from the checkpoint, and it and the untouched model answer all held-out prompts with the same seed. (DPO: from the run's last held-out
 measurement.)
 """
