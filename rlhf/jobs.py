@@ -33,7 +33,7 @@ START_ATTEMPTS = 3
 WAKE = "wake"
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
-_children: list[subprocess.Popen[bytes]] = []  # kept to be waited for: an ended child must not stay a zombie
+_children: list[subprocess.Popen[Any]] = []  # kept to be waited for: an ended child must not stay a zombie
 
 
 def grace_seconds() -> float:
@@ -139,17 +139,19 @@ def enforce(run: Run) -> bool:
     if time.time() - since < grace:
         return False
     process = _process_of(run)
-    if process is None or not run.alive:
+    if process is None or process.pid == os.getpid() or not run.alive:
         return False
-    process.kill()
-    lock = files.hold(run.path / "run.lock", timeout=10)
-    if lock is None:
-        return False
-    lock.release()
-    with RunWriter(run) as writer:
-        if (run.raw_status() or {}).get("state") != "running":  # it ended by itself in this moment
+    try:
+        process.kill()
+        if (lock := files.hold(run.path / "run.lock", timeout=10)) is None:
             return False
-        writer.end_by_force(grace)
+        lock.release()
+        with queue_lock(run.root), RunWriter(run) as writer:
+            if (run.raw_status() or {}).get("state") != "running":  # it ended by itself in this moment
+                return False
+            writer.end_by_force(grace)
+    except (psutil.Error, RunError):  # gone already, another user's, or taken up again: what its folder says holds
+        return False
     ensure_worker(run.root)
     return True
 
@@ -339,7 +341,7 @@ def _spawn(root: Path, slot: int, note: dict[str, Any]) -> None:
     if sys.platform == "win32":
         detached = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     with open(log, "ab") as output:
-        child: subprocess.Popen[bytes] = subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, "-m", "rlhf", "worker", "--runs-dir", str(root), "--slot", str(slot)],
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, **detached,
         )  # fmt: skip

@@ -26,7 +26,7 @@ from filelock import FileLock
 from rlhf import jobs
 from rlhf.algorithms import CONFIGS, make_config
 from rlhf.errors import PlaygroundError, RunError
-from rlhf.events import Event, Failed
+from rlhf.events import Event, Failed, Stopped
 from rlhf.preferences import Dataset, Prompt
 from rlhf.runs import Run, RunWriter, files, queued, runs_dir
 from rlhf.runs.folder import OWN, State, find_checkpoint, queue_lock
@@ -74,21 +74,32 @@ def run_one(
 
 def _train(writer: RunWriter, source: Source | None, leaving: Callable[[], str], on_event: Callable[[Event], None]) -> None:
     run = writer.run
-    if (run.raw_status() or {}).get("phase") != "loading":  # a worker has done this when it claimed the run
+    if not writer.begun:  # a worker has done this when it claimed the run
         writer.begin()
     config, data = run.load_config(), run.load_data()
     parent = find_checkpoint(config.adapter_from, run.root)[1] if config.adapter_from else None
 
+    asked = False
+
     def interrupted() -> bool:
+        nonlocal asked
         writer.leaving = leaving()
-        return bool(writer.leaving) or run.request[0] != "run"
+        asked = asked or run.request[0] != "run"
+        return bool(writer.leaving) or asked
 
     if source is None:
         from rlhf.train import train as source  # imports torch
-    with isolated(config.seed), closing(source(config, data, resume=run.last, parent=parent, interrupted=interrupted)) as events:  # pyright: ignore[reportArgumentType]
-        for event in events:
-            writer.write(event)
-            on_event(event)
+    again = True
+    while again:
+        again = asked = False
+        steps = source(config, data, resume=run.last, parent=parent, interrupted=interrupted)
+        with isolated(config.seed), closing(steps) as events:  # pyright: ignore[reportArgumentType]
+            for event in events:
+                if isinstance(event, Stopped) and asked and not writer.leaving and run.request[0] == "run":
+                    again = True  # the pause was taken back while its checkpoint was written: the run goes on from there
+                    break
+                writer.write(event)
+                on_event(event)
 
 
 def _fail(writer: RunWriter, what: str, do: str) -> None:

@@ -10,12 +10,13 @@ import secrets
 import shutil
 import time
 import zipfile
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
 from rlhf.errors import RunError
 from rlhf.runs import files
-from rlhf.runs.folder import Run, cannot_write, runs_dir, valid_id
+from rlhf.runs.folder import Run, cannot_write, runs_dir, sound, valid_id
 
 MAX_BYTES = 8 * 1024**3
 MAX_FILES = 10_000
@@ -76,7 +77,7 @@ def import_zip(file: BinaryIO | Path | str, root: str | Path | None = None) -> R
         return run
     except zipfile.BadZipFile:
         raise RunError("This is not a zip file.", "Choose a zip that the Runs page made.") from None
-    except (NotImplementedError, RuntimeError, EOFError) as error:  # encrypted, an unknown compression, cut short
+    except (NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error) as error:  # encrypted, damaged, cut short
         raise RunError(f"This zip cannot be unpacked: {error}.", "Choose a zip that the Runs page made.") from error
     except OSError as error:
         raise cannot_write(error, root) from error
@@ -97,6 +98,8 @@ def _members(archive: zipfile.ZipFile) -> tuple[str, list[tuple[zipfile.ZipInfo,
         raise RunError(
             "This zip is larger than any run of this app.", f"At most {MAX_FILES} files and {MAX_BYTES // 1024**3} GB are unpacked."
         )
+    if any(info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for info, _ in members):
+        raise NotImplementedError("it is compressed in an unusual way")
     run_id = prefix.strip("/").rpartition("/")[2]
     return (run_id if valid_id(run_id) else f"imported-{secrets.token_hex(2)}"), members
 
@@ -106,7 +109,7 @@ def _settle(folder: Path, run_id: str) -> None:
     try:
         config = files.read_json(folder / "config.json")
         status = files.read_json(folder / "status.json")
-        if not isinstance(config, dict) or not isinstance(status, dict) or "algorithm" not in config:
+        if not isinstance(config, dict) or not isinstance(status, dict) or not sound(status) or "algorithm" not in config:
             raise ValueError("not a run's settings")
     except (OSError, ValueError):
         raise RunError("This zip holds no complete run.", "Its config.json or status.json is missing or damaged.") from None

@@ -18,6 +18,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 RESERVE_BYTES = 64 * 1024
 """Kept free in a running run's folder, so that "the disk is full" can still be written down."""
 
@@ -251,17 +256,32 @@ def hold(path: Path, timeout: float = 0.0) -> FileLock | None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process (this one included) holds the lock. Costs about 0.1 ms."""
-    if not path.exists():
-        return False
+    """Whether some process (this one included) holds the lock. Two that look at the same time do not see each other."""
     try:
-        lock = hold(path)
-    except OSError:  # a folder that cannot be written: nobody trains in it
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # not there, or not readable: nobody of this app holds it
         return False
-    if lock is None:
+    if fcntl is None:
+        os.close(descriptor)
+        return _is_held_windows(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    lock.release()
+    finally:
+        os.close(descriptor)
     return False
+
+
+def _is_held_windows(path: Path) -> bool:
+    """There are no shared locks there; a second look tells a holder from another one that looked."""
+    try:
+        lock = hold(path, timeout=0.05)
+    except OSError:
+        return False
+    if lock is not None:
+        lock.release()
+    return lock is None
 
 
 # ---------------------------------------------------------------- full disk
@@ -280,4 +300,4 @@ def disk_full(error: BaseException, folder: Path) -> bool:
     if "No space left" in text or "StorageFull" in text or "os error 28" in text:
         return True
     writing = isinstance(error, OSError) or "writ" in text.lower() or type(error).__name__ == "SafetensorError"
-    return writing and shutil.disk_usage(folder).free < RESERVE_BYTES
+    return writing and folder.exists() and shutil.disk_usage(folder).free < RESERVE_BYTES

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal
 
 import rlhf
@@ -149,15 +150,18 @@ class Run:
             return self.id
 
     def rename(self, name: str) -> None:
-        """An empty name takes the user's name away."""
+        """An empty name takes the user's name away. Raises ``RunError`` if the folder cannot be written."""
         name = " ".join(name.split())[:120]
         target = self.path / "name.txt"
-        if not name:
-            target.unlink(missing_ok=True)
-            return
         temporary = target.with_name(f".name.{os.getpid()}")
-        files.write_bytes(temporary, name.encode("utf-8", errors="replace"))
-        files.replace(temporary, target)
+        try:
+            if not name:
+                target.unlink(missing_ok=True)
+                return
+            files.write_bytes(temporary, name.encode("utf-8", errors="replace"))
+            files.replace(temporary, target)
+        except OSError as error:
+            raise cannot_write(error, self.path) from error
 
     # -- how it is
 
@@ -184,7 +188,7 @@ class Run:
             raw = files.read_json(self.path / "status.json")
         except (OSError, ValueError):
             return None
-        return raw if isinstance(raw, dict) and raw.get("state") in STATES else None
+        return raw if isinstance(raw, dict) and sound(raw) else None
 
     def _interrupted(self, raw: Mapping[str, Any]) -> Status:
         step, steps = int(raw.get("step", 0)), int(raw.get("steps", 0))
@@ -285,6 +289,14 @@ class Run:
         return _records(self.path / "samples.jsonl", offset)
 
 
+def sound(raw: Mapping[str, Any]) -> bool:
+    """A status.json may come from elsewhere, in a zip: pages and the queue reckon with its numbers."""
+    numbers = all(isinstance(raw.get(key, 0), (int, float)) for key in ("since", "updated", "step", "steps"))
+    measured = all(isinstance(raw.get(key), (int, float, NoneType)) for key in ("eta_seconds", "steps_per_second", "memory_bytes"))
+    words = all(isinstance(raw.get(key, ""), str) for key in ("message", "do", "phase"))
+    return raw.get("state") in STATES and numbers and measured and words
+
+
 def _records(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     records = []
     for start, line in files.read_lines(path, offset):
@@ -375,16 +387,24 @@ def _place(run: Run) -> int | None:
 
 @contextmanager
 def queue_lock(root: Path) -> Iterator[None]:
-    """Held for the moment in which a run is claimed, deleted or queued, or a worker starts or ends."""
+    """Held for the moment in which a run is claimed, deleted or queued, or a worker starts or ends.
+
+    Raises ``RunError``, also for whatever could not be written in that moment.
+    """
     folder = root / OWN
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = files.hold(folder / "queue.lock", timeout=10)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = files.hold(folder / "queue.lock", timeout=10)
+    except OSError as error:
+        raise cannot_write(error, root) from error
     if lock is None:
         raise RunError(
             f"The queue in {root} has been locked for ten seconds.", "Try again; if it lasts, end the process that holds queue.lock."
         )
     try:
         yield
+    except OSError as error:
+        raise cannot_write(error, root) from error
     finally:
         lock.release()
 

@@ -32,6 +32,9 @@ class RunWriter:
         self.run = run
         self.state: State | None = None  # of the end, once there is one
         self.leaving = ""  # why the process has to end, if it is that and not the user that stops the run
+        self.begun = False
+        if not run.path.is_dir():  # a lock would make the folder anew
+            raise RunError(f"There is no run {run.id} in {run.root}.", "It may have been deleted; see the list of runs.")
         lock = files.hold(run.path / "run.lock", timeout=2.0)
         if lock is None:
             raise RunError(f"The run {run.name} is already running.", "Stop it first, or wait until it ends.")
@@ -84,6 +87,7 @@ class RunWriter:
             files.write_json(self.run.path / "run.pid", {"pid": self._process.pid, "create_time": self._process.create_time()})
             files.reserve(self.run.path / ".reserve")
             self._put(state="running", since=time.time(), phase="loading", message=message, do="", discarded=False)
+            self.begun = True
         except OSError as error:
             raise self._disk_failed(error, self._status["step"]) from error
 
