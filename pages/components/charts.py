@@ -73,9 +73,16 @@ _ROLES = {"chosen": theme.ROLE_COLOURS["chosen"], "rejected": theme.ROLE_COLOURS
 _PARTS = (theme.GREEN, theme.PURPLE, theme.SKY)
 
 
+def charts_of(feed: Feed, algorithm: str) -> tuple[Chart, ...]:
+    """The charts of a run: its algorithm's, and the parts of the reward where it is a mix."""
+    charts = CHARTS.get(algorithm, ())
+    parts = tuple(sorted(key for key in feed.columns if key.startswith("reward/")))
+    return (*charts[:1], Chart(parts), *charts[1:]) if len(parts) > 1 else charts
+
+
 def extra_keys(feed: Feed, algorithm: str) -> list[str]:
-    """Metrics that a run has and that no chart of its algorithm shows: offered as further plots."""
-    shown = {key for chart in CHARTS.get(algorithm, ()) for key in (*chart.series, chart.band)}
+    """Metrics that a run has and that no chart of its own shows: offered as further plots."""
+    shown = {key for chart in charts_of(feed, algorithm) for key in (*chart.series, chart.band)}
     return sorted(key for key in feed.columns if key not in shown and not key.startswith("eval/"))
 
 

@@ -221,7 +221,7 @@ def _plots(feed: Feed, status: Status, compact: bool) -> None:
         return
     run = feed.run
     at = state.focus(run.id)
-    chosen = (charts.COMPACT if compact else charts.CHARTS).get(run.algorithm, ())
+    chosen = charts.COMPACT.get(run.algorithm, ()) if compact else charts.charts_of(feed, run.algorithm)
     smooth, log = 0.0, False
     if not compact:
         smooth, log, more = _plot_settings(feed)

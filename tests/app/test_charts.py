@@ -66,6 +66,15 @@ def test_every_chart_of_every_algorithm_has_data(tmp_path: Path, algorithm: str)
     assert set(charts.extra_keys(feed, algorithm)) == every - shown  # nothing that is measured cannot be plotted
 
 
+def test_the_parts_of_a_mixed_reward_get_a_chart(tmp_path: Path):
+    feed = Feed(canned_run(tmp_path, steps=4, weights=False, reward="negative:1,repetition:-0.5"))
+    feed.read()
+    assert charts.charts_of(feed, "grpo")[1].series == ("reward/negative", "reward/repetition")
+    drawn = card(feed, charts.charts_of(feed, "grpo")[1])
+    assert [value["name"] for value in drawn["values"]] == ["Reward: negative", "Reward: repetition"]
+    assert len({value["colour"] for value in drawn["values"]}) == 2
+
+
 def test_log_scale_is_left_out_where_values_are_not_positive(feed: Feed):
     assert card(feed, charts.Chart(("kl",)), log=True)["layout"]["yaxis"]["type"] == "log"  # its first held-out value is 0
     reward = card(feed, charts.Chart(("reward",)), log=True)

@@ -144,6 +144,13 @@ def test_the_sidebar_lists_what_is_under_way(root: Path):
         assert any("5 / 20" in str(p.proto.text) for p in at.get("progress"))
 
 
+def test_a_damaged_run_under_way_breaks_no_page(root: Path):
+    with canned_writer(root, steps=20, done=5, weights=False) as writer:
+        (writer.run.path / "config.json").write_text("{")
+        assert not home().exception
+        assert not home(writer.run).exception
+
+
 COLD = """
 import sys
 from streamlit.testing.v1 import AppTest
