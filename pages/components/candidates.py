@@ -18,7 +18,7 @@ CSS = """
 .bars { display: grid; gap: 1px; font-family: var(--st-font); color: var(--st-text-color); font-size: 0.88rem;
   font-variant-numeric: tabular-nums; }
 .row { display: grid; grid-template-columns: minmax(4.5rem, 9rem) 1fr 4rem; align-items: center; gap: 0.6rem; padding: 0.1rem 0.35rem;
-  border: 0; border-radius: 4px; background: none; color: inherit; font: inherit; text-align: left; width: 100%; }
+  box-sizing: border-box; width: 100%; border: 0; border-radius: 4px; background: none; color: inherit; font: inherit; text-align: left; }
 button.row { cursor: pointer; }
 button.row:hover { background: var(--st-secondary-background-color); }
 button.row:focus-visible { outline: 2px solid var(--st-primary-color); outline-offset: -2px; }

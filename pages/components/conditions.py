@@ -9,6 +9,7 @@ import streamlit as st
 
 from pages.components.comparison import reward_name
 from pages.components.i18n import _
+from pages.components.link import pick
 from rlhf import compare, runs
 from rlhf.compare import Side
 from rlhf.config import RewardTerm
@@ -19,24 +20,6 @@ from rlhf.runs import Run
 
 MOST_PROMPTS = 12
 NONE = ""
-
-
-def picker(label: str, names: dict[str, str], param: str, key: str) -> str:
-    """A selectbox whose choice stands in the link; a new link wins over an older choice. The first name is the default."""
-    linked = st.query_params.get(param)
-    if linked in names and st.session_state.get(f"{key}/linked") != linked:
-        st.session_state[key] = linked
-        st.session_state["compare/asked"] = True
-    if st.session_state.get(key) not in names:
-        st.session_state[key] = next(iter(names))
-    value = st.selectbox(label, list(names), format_func=names.__getitem__, key=key, persist_state="session", on_change=ask)
-    st.session_state[f"{key}/linked"] = value
-    if st.query_params.get(param, NONE) != value:
-        if value == NONE:
-            st.query_params.pop(param, None)
-        else:
-            st.query_params[param] = value
-    return value
 
 
 def ask() -> None:
@@ -56,12 +39,13 @@ def checkpoint_names(run: Run) -> dict[str, str]:
 def choose_side(label: str, names: dict[str, str], suffix: str = "") -> Side | None:
     left, right = st.columns([3, 2])
     with left:
-        run_id = picker(label, names, f"run{suffix}", f"compare/run{suffix}")
+        run_id = pick(label, names, f"run{suffix}", f"compare/run{suffix}", chosen=ask)
     if run_id == NONE:
         return None
     run = runs.open_run(run_id)
     with right:
-        checkpoint = picker(_("Checkpoint"), checkpoint_names(run), f"checkpoint{suffix}", f"compare/checkpoint{suffix}/{run_id}")
+        key = f"compare/checkpoint{suffix}/{run_id}"
+        checkpoint = pick(_("Checkpoint"), checkpoint_names(run), f"checkpoint{suffix}", key, chosen=ask)
     return compare.tuned(run, checkpoint)
 
 
@@ -83,16 +67,14 @@ def choose_conditions(run: Run) -> Chosen:
     with st.popover(_("Conditions"), icon=":material/tune:"):
         st.caption(_("The run's own settings, unless you change them. The same for every side."))
         terms = _choose_reward(run)
-        left, right = st.columns(2)
+        cells = st.grid(2, min_column_width=120, gap=("xsmall", "small"))
         usual, longest = float(own["temperature"]), int(own["max_new_tokens"])
-        with left:
-            temperature = st.number_input(_("Temperature"), 0.05, 5.0, usual, 0.1, key=f"compare/temperature/{run.id}", **keep)
-            top_p = st.number_input(_("Top-p"), 0.01, 1.0, float(own["top_p"]), 0.05, key=f"compare/top_p/{run.id}", **keep)
-            seed = st.number_input(_("Seed"), 0, 2**31 - 1, 0, key="compare/seed", **keep)
-        with right:
-            tokens = st.number_input(_("New tokens at most"), 1, max(1024, longest), longest, key=f"compare/tokens/{run.id}", **keep)
-            top_k = st.number_input(_("Top-k"), 0, 100_000, int(own["top_k"]), key=f"compare/top_k/{run.id}", **keep)
-            shown = st.number_input(_("Prompts shown"), 1, MOST_PROMPTS, 3, key="compare/count", **keep)
+        temperature = cells.cell().number_input(_("Temperature"), 0.05, 5.0, usual, 0.1, key=f"compare/temperature/{run.id}", **keep)
+        tokens = cells.cell().number_input(_("New tokens at most"), 1, max(1024, longest), longest, key=f"compare/tokens/{run.id}", **keep)
+        top_p = cells.cell().number_input(_("Top-p"), 0.01, 1.0, float(own["top_p"]), 0.05, key=f"compare/top_p/{run.id}", **keep)
+        top_k = cells.cell().number_input(_("Top-k"), 0, 100_000, int(own["top_k"]), key=f"compare/top_k/{run.id}", **keep)
+        seed = cells.cell().number_input(_("Seed"), 0, 2**31 - 1, 0, key="compare/seed", **keep)
+        shown = cells.cell().number_input(_("Prompts shown"), 1, MOST_PROMPTS, 3, key="compare/count", **keep)
         words = _("More give a narrower confidence interval, and take longer.")
         measured = st.number_input(_("Held-out prompts to measure on"), 2, 1000, 64, key="compare/most", help=words, **keep)
     sampling = {**own, "temperature": float(temperature), "max_new_tokens": int(tokens), "top_p": float(top_p), "top_k": int(top_k)}

@@ -61,21 +61,21 @@ def _settings(frozen: Frozen) -> tuple[str, dict[str, Any], int, int]:
     kind = model if model in FIRST_PROMPTS else "chat" if frozen.loaded.chat else "text"
     first = FIRST_PROMPTS.get(kind) or (_("Tell me about the sea in one sentence.") if kind == "chat" else FIRST_PROMPTS["story"])
     prompt = st.text_area(_("Prompt"), first, key=f"prompt.{kind}", height=90, bind="query-params", persist_state="session")
-    left, right = st.columns(2)
+    cells = st.grid(2, min_column_width=120, gap=("xsmall", "small"))
     common: dict[str, Any] = {"bind": "query-params", "persist_state": "session"}
     words = _("Below 1 the likely tokens become likelier still; above 1 all become more alike.")
-    temperature = left.number_input(_("Temperature"), 0.05, 5.0, 1.0, 0.1, key="temperature", help=words, **common)
+    temperature = cells.cell().number_input(_("Temperature"), 0.05, 5.0, 1.0, 0.1, key="temperature", help=words, **common)
     longest = frozen.loaded.context - 1
-    length = right.number_input(
+    length = cells.cell().number_input(
         _("New tokens at most"), 1, min(longest, 1024), min(FIRST_LENGTHS.get(kind, 64), longest), key=f"length.{kind}", **common
     )
     words = _("Sample from the fewest tokens that have this probability together; 1: from all.")
-    top_p = left.number_input(_("Top-p"), 0.01, 1.0, 1.0, 0.05, key="top_p", help=words, **common)
+    top_p = cells.cell().number_input(_("Top-p"), 0.01, 1.0, 1.0, 0.05, key="top_p", help=words, **common)
     words = _("Sample from the k most probable tokens; 0: from all.")
-    top_k = right.number_input(_("Top-k"), 0, 100_000, 0, key="top_k", help=words, **common)
+    top_k = cells.cell().number_input(_("Top-k"), 0, 100_000, 0, key="top_k", help=words, **common)
     words = _("The same seed, settings and prompt give the same answers.")
-    seed = left.number_input(_("Seed"), 0, 2**31 - 1, 0, key="seed", help=words, **common)
-    count = right.number_input(_("Answers"), 1, 16, 3, key="answers", **common)
+    seed = cells.cell().number_input(_("Seed"), 0, 2**31 - 1, 0, key="seed", help=words, **common)
+    count = cells.cell().number_input(_("Answers"), 1, 16, 3, key="answers", **common)
     if frozen.loaded.chat:
         st.caption(_("The prompt goes through the model's chat template; its marks are shown with the prompt."))
     sampling = {"max_new_tokens": int(length), "temperature": float(temperature), "top_p": float(top_p), "top_k": int(top_k)}

@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages.components import models
 from pages.components.i18n import _
+from pages.components.link import pick, wanted
 from pages.components.models import Frozen
 from pages.components.numbers import megabytes, number
 from pages.components.text import plain
@@ -17,22 +18,20 @@ from rlhf.estimate import ModelFacts, free_memory, likely_device, model_facts
 
 LISTED_RUNS = 50
 RELEASED = ""
-SHOWN = "model-page-loaded"
+MODEL = "model-page/model"
+SHOWN = "model-page/loaded"
 
 
 def choose() -> Side | None:
     """The pickers for a model and its weights; None where the link names a checkpoint that does not exist (said on the page)."""
-    known = list(CATALOGUE)
-    chosen = st.session_state.get("model") or st.query_params.get("model")
-    names = [*known, chosen] if chosen and chosen not in known else known  # a Hub id or folder from the link
+    names = {name: _title(name) for name in CATALOGUE}
+    if (asked := wanted("model", MODEL)) not in names and asked:
+        names[asked] = asked  # a Hub id or folder, typed or from the link
     left, right = st.columns(2)
     with left:
-        model = st.selectbox(
-            _("Model"), names, format_func=_title, key="model", bind="query-params", persist_state="session", accept_new_options=True,
-            placeholder=_("Choose, or type a Hub id or a folder"),
-            help=_("An embedded model works at once. Or type any causal language model's Hub id (owner/name), or a folder on the server."),
-        )  # fmt: skip
-    model = str(model or known[0]).strip()
+        words = _("An embedded model works at once. Or type any causal language model's Hub id (owner/name), or a folder on the server.")
+        placeholder = _("Choose, or type a Hub id or a folder")
+        model = pick(_("Model"), names, "model", MODEL, accept_new_options=True, placeholder=placeholder, help=words)
     with right:
         reference = _weights(model)
     if not reference:
@@ -46,26 +45,24 @@ def choose() -> Side | None:
 
 
 def _title(model: str) -> str:
-    entry = CATALOGUE.get(model)
-    return f"{entry.title} · {number(entry.parameters / 1e6)} M" if entry else model
+    entry = CATALOGUE[model]
+    size = _("{n} M parameters").format(n=number(entry.parameters / 1e6))
+    return f"{entry.title} · {size}" + (f" · {number(entry.download_mb)} MB" if entry.download_mb else "")
 
 
 def _weights(model: str) -> str:
     """As released, or a checkpoint of a run of this model, as RUN_ID/step-N."""
+    listed = runs.list_runs()
     names = {RELEASED: _("as released")}
-    for run in [run for run in runs.list_runs()[:LISTED_RUNS] if run.model == model]:
+    for run in [run for run in listed if run.model == model][:LISTED_RUNS]:
         for info in reversed(run.checkpoints()):
             names[f"{run.id}/{info.name}"] = _("{run}, step {step}").format(run=run.name, step=info.step)
-    linked = st.session_state.get("weights") or st.query_params.get("weights")
-    if linked and linked not in names:
-        if str(linked).partition("/")[0] in {run.id for run in runs.list_runs()}:
-            st.session_state["weights"] = RELEASED  # of another model: the picker above has changed
-        else:
-            names[linked] = linked
-    return st.selectbox(
-        _("Weights"), list(names), format_func=names.__getitem__, key="weights", bind="query-params", persist_state="session",
-        disabled=len(names) == 1, help=_("As the model was released, or as a run of this app has trained it."),
-    )  # fmt: skip
+    key = f"model-page/weights/{model}"
+    asked = st.query_params.get("weights", "")
+    if asked and asked not in names and asked.partition("/")[0] not in {run.id for run in listed}:
+        names[asked] = asked  # a link to what is gone; of a run of another model it would mean nothing here
+    words = _("As the model was released, or as a run of this app has trained it.")
+    return pick(_("Weights"), names, "weights", key, disabled=len(names) == 1, help=words)
 
 
 def load(side: Side) -> Frozen | None:

@@ -102,8 +102,9 @@ def _delete(chosen: list[Run]) -> None:
     """Into the trash; ``undo_bar`` brings them back."""
     tokens: list[tuple[str, str]] = []
     for run in chosen:
+        name = run.name
         try:
-            tokens.append((runs.delete(run), run.name))
+            tokens.append((runs.delete(run), name))
         except PlaygroundError as error:
             st.session_state["runs/problem"] = str(error)
     if tokens:

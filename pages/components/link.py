@@ -1,0 +1,43 @@
+"""A selectbox whose choice stands in the link by its id.
+
+Streamlit's own ``bind="query-params"`` writes what the option is *called* into the link: a run's name, in the language of the moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import streamlit as st
+
+
+def pick(label: str, names: Mapping[str, str], param: str, key: str, *, chosen: Callable[[], None] | None = None, **options: Any) -> str:
+    """A choice among ``names`` (id → what it is called), kept in the session and in the link as ``?param=id``; "" is left out of the link.
+
+    The first is the default. A link that was just opened wins over an older choice. ``chosen`` is called when the link or the user
+    chooses; ``options`` are the selectbox's own.
+    """
+    linked = st.query_params.get(param)
+    if linked in names and st.session_state.get(f"{key}/linked") != linked:
+        st.session_state[key] = linked
+        if chosen:
+            chosen()
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = next(iter(names))
+    options = {"format_func": lambda name: names.get(name, name), "key": key, "persist_state": "session", "on_change": chosen, **options}
+    value = str(st.selectbox(label, list(names), **options) or next(iter(names))).strip()
+    st.session_state[f"{key}/linked"] = value
+    if st.query_params.get(param, "") != value:
+        if value:
+            st.query_params[param] = value
+        else:
+            st.query_params.pop(param, None)
+    return value
+
+
+def wanted(param: str, key: str) -> str:
+    """What the link or the session asks for, known or not."""
+    linked = st.query_params.get(param)
+    if linked and st.session_state.get(f"{key}/linked") != linked:
+        return linked
+    return str(st.session_state.get(key) or "")
