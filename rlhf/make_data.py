@@ -10,6 +10,7 @@ by a rule that each pair's ``label`` states: so the preferred answer is one that
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import re
 import sys
@@ -26,12 +27,16 @@ from rlhf.rewards import last_number, sentiment
 GIRLS = ["Lily", "Mia", "Anna", "Sue", "Lucy", "Emma", "Sara", "Amy", "Jane", "Kate", "Ella", "Molly", "Rosie", "Nora", "Zoe", "Daisy"]
 BOYS = ["Tom", "Tim", "Ben", "Max", "Sam", "Jack", "Leo", "Bob", "Joe", "Dan", "Finn", "Billy", "Mark", "Peter", "Toby", "Jim"]
 PETS = ["Spot", "Fluffy", "Coco", "Buddy", "Rex", "Momo", "Pip", "Nemo", "Whiskers", "Bobo"]
-ANIMALS = ["a dog", "a cat", "a brown bear", "a small bird", "a gray mouse", "a rabbit", "a green frog", "a little duck", "a puppy"]
+ANIMALS = ["a dog", "a cat", "a brown bear", "a small bird", "a gray mouse", "a rabbit", "a little duck", "a white horse", "a puppy"]
 THINGS = [
-    "red ball", "blue hat", "small box", "toy car", "wooden boat", "long rope", "big bag", "yellow kite", "white stone", "new doll",
-    "big book", "drum", "green cup", "toy train", "brown basket", "paper plane", "little bell", "pink flower", "teddy bear", "blue bike",
+    "red ball", "blue hat", "small box", "toy car", "wooden boat", "pink dress", "big bag", "yellow kite", "white stone", "little doll",
+    "big book", "shiny coin", "green cup", "toy train", "brown basket", "paper plane", "little bell", "pink flower", "teddy bear",
+    "blue bike",
 ]
-PLACES = ["the park", "the forest", "the beach", "the store", "the farm", "the garden", "the lake", "school", "the market", "the zoo"]
+PLACES = [
+    "the park", "the forest", "the beach", "the hill", "the farm", "the garden", "the lake", "the playground", "the market",
+    "the zoo",
+]
 HOMES = ["a small house", "a big house", "a little town", "a small village", "a house near the sea"]
 WILD_HOMES = ["the woods", "a tall tree", "a big garden", "a small farm", "a green field"]
 FAMILY = ["mom", "dad", "brother", "sister", "grandma", "grandpa", "friend"]
@@ -49,20 +54,21 @@ INTRODUCTIONS = [
 ]
 STORIES = [
     "{she} had a {thing}",
-    "{she} liked to {do}.",
-    "{she} wanted a {thing}",
-    "{she} loved {her} {thing}.",
-    "{she} liked to play with {her} {thing}",
+    "{she} had a {thing}.",
+    "{she} had a new {thing}",
+    "{her} favorite thing was a {thing}",
+    "{her} favorite thing to do was to {do}.",
+    "{she} wanted to share {her} {thing}",
     "One day, {she} found a {thing}",
-    "One day, {she} saw a {thing}",
     "One day, {her} {family} gave {him} a {thing}",
-    "One day, {she} went to {place} with {her} {family}.",
+    "One day, {her} {family} made a {thing}",
+    "One day, {her} {family} had a surprise",
+    "One day, {her} {family} took {him} to {place}",
 ]
 SCENES = [  # these begin in the middle of things and need no introduction
-    "One day, {name} and {her} {family} went to {place}. They saw a {thing}",
+    "One day, {name} and {her} {family} went to {place}. They had a {thing}",
     "One day, {who} named {name} went to {place}. {she} had a {thing}",
-    "{name} had a {thing}. {she} liked to {do} with {her} {family}",
-    "{name} and {her} {family} were at {place}. They wanted to {do}",
+    "{name} and {her} {family} were at {place}. They had a new {thing}",
 ]
 
 
@@ -121,32 +127,30 @@ def responses(model: str, prompts: list[Prompt], each: int, tokens: int, seed: i
 
 
 def whole_sentences(text: str) -> str:
-    """The text up to the end of its last whole sentence; empty if there is none."""
+    """The text up to the end of its last whole sentence; empty if there is none, or if it holds bytes that are no character."""
     match = re.match(r".*[.!?][\"”]?(?=\s|$)", text, re.DOTALL)
-    return match.group() if match else ""
+    readable = "\ufffd" not in text and text.replace("\n", "").isprintable()
+    return match.group() if match and readable else ""
 
 
-def story_pairs(model: str, prompts: list[Prompt], seed: int, each: int = 16, most: int = 5, margin: float = 0.3) -> list[PreferencePair]:
-    """Up to ``most`` pairs a prompt from ``each`` continuations of 60 tokens: the sadder one by VADER is chosen, if the two differ enough.
+def story_pairs(model: str, prompts: list[Prompt], seed: int, each: int = 20, most: int = 5, margin: float = 0.5) -> list[PreferencePair]:
+    """Up to ``most`` pairs a prompt from ``each`` continuations of 60 tokens: of two, the one that VADER finds sadder is chosen.
 
-    Each continuation is used once, and partners are random: so a chosen one is sadder than its partner, not always sad.
+    A text of the sadder half meets one of the gladder half, nearly as long, so that length does not give the preference away; their
+    compound scores differ by at least ``margin``, and no text is used twice.
     """
-    rng = random.Random(seed)
     label = f"sadder by VADER (margin {margin})"
     pairs = []
     for prompt, answers in responses(model, prompts, each, tokens=60, seed=seed):
-        texts = sorted({whole for text, _ in answers if len(whole := whole_sentences(text)) >= 60})
-        rng.shuffle(texts)
-        found = []
-        while len(texts) > 1 and len(found) < most:
-            first = texts.pop()
-            partner = next((text for text in texts if abs(sentiment(text) - sentiment(first)) >= margin), None)
-            if partner is not None:
-                texts.remove(partner)
-                chosen, rejected = sorted((first, partner), key=sentiment)
-                found.append(PreferencePair(prompt.text, chosen, rejected, label))
-        pairs += found
-    rng.shuffle(pairs)
+        texts = sorted({whole for text, _ in answers if len(whole := whole_sentences(text)) >= 60}, key=lambda t: (sentiment(t), t))
+        sad, glad = texts[: len(texts) // 2], texts[len(texts) // 2 :]
+        found: list[tuple[str, str]] = []
+        for chosen, rejected in sorted(itertools.product(sad, glad), key=lambda pair: abs(len(pair[0]) - len(pair[1]))):
+            used = any(chosen == pair[0] or rejected == pair[1] for pair in found)
+            if not used and len(found) < most and sentiment(rejected) - sentiment(chosen) >= margin:
+                found.append((chosen, rejected))
+        pairs += [PreferencePair(prompt.text, chosen, rejected, label) for chosen, rejected in found]
+    random.Random(seed).shuffle(pairs)
     return pairs
 
 
