@@ -464,7 +464,8 @@ def test_real_training_in_real_workers(runs_root, monkeypatch):
     log = (runs_root / "worker-0.log").read_text()
     assert log.count("ready") == 1 and "warm-up:" not in log
 
-    whole, parts = jobs.submit(sums(steps=40), SUMS), jobs.submit(sums(steps=40), SUMS)
+    long = sums(steps=40, eval_every=0)
+    whole, parts = jobs.submit(long, SUMS), jobs.submit(long, SUMS)
     wait_for(lambda: state(whole) == "finished", 60)
     wait_for(lambda: parts.status.step >= 5)
     jobs.pause(parts)
