@@ -59,9 +59,9 @@ def main() -> None:
         main_area.get_by_role("button", name="Make the stories sad").click()
         page.wait_for_url("**run=*")
         (demo,) = runs.list_runs(server.runs_dir)
-        main_area.get_by_text("After: story").wait_for(timeout=300_000)
+        main_area.get_by_text("After: story").wait_for(timeout=500_000)
         camera.take("home", 1150)
-        ppo = train(server, "ppo", "sad, with a critic", model="story", reward="negative", steps=40)
+        ppo = train(server, "ppo", "sad, with a critic", model="story", reward="negative", steps=30)
         dpo = train(server, "dpo", "sad, from pairs", model="story")
 
         main_area = camera.open(f"grpo?run={demo.id}")

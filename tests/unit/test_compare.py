@@ -103,7 +103,9 @@ def test_adapter_on_full_weights_needs_them_below(root, run):
     assert compare.tuned(child).layers == (run.checkpoint("step-10"), child.checkpoint("step-20"))
     grandchild = canned_run(root, "grpo", model="sums", weights=False, tuning="lora", adapter_from=f"{child.id}/step-20", seed=5)
     write_adapter(grandchild.checkpoints()[-1].path)
-    assert compare.tuned(grandchild).layers == (run.checkpoint("step-10"), grandchild.checkpoint("step-20")), "an adapter contains its parent's"
+    assert compare.tuned(grandchild).layers == (run.checkpoint("step-10"), grandchild.checkpoint("step-20")), (
+        "an adapter contains its parent's"
+    )
 
 
 def test_full_weights_replace_everything_before_them(root, run):
