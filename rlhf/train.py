@@ -76,6 +76,7 @@ class _Run:
     def __init__(self, config: Config, data: Dataset, resume: Path | None, parent: Path | None, interrupted: Callable[[], bool]):
         self.config, self.data, self.resume, self.parent, self.interrupted = config, data, resume, parent, interrupted
         self.done = 0  # steps that are complete
+        self.owed = False  # the held-out figures of the last step were interrupted
         self.policy: Policy | None = None
         self.algorithm: Algorithm | None = None
 
@@ -88,6 +89,10 @@ class _Run:
         if self.done == 0:
             metrics = yield from self.algorithm.evaluate(0)
             yield Step(0, metrics)
+        elif self.owed:
+            metrics = yield from self.algorithm.evaluate(self.done)
+            self.owed = False
+            yield Step(self.done, metrics)
         while self.done < self.config.steps:
             self._check()
             yield from self._step(self.done + 1)
@@ -127,6 +132,7 @@ class _Run:
             state = torch.load(self.resume / STATE, map_location=self.policy.device, weights_only=True)
             self.algorithm.load_state_dict(state["algorithm"])
             self.done = int(state["step"])
+            self.owed = bool(state["owed"])
 
     def _check(self) -> None:
         if self.interrupted():
@@ -146,14 +152,13 @@ class _Run:
                 yield from samples
                 metrics = dict(event.metrics) | self._speed(event, seconds)
                 every = self.config.eval_every
-                stopped = False
                 if step == self.config.steps or (every and step % every == 0):
                     try:
                         metrics |= yield from self.algorithm.evaluate(step)
                     except Interrupted:  # the step itself is done and must be told
-                        stopped = True
+                        self.owed = True
                 yield Step(step, metrics, event.distributions)
-                if stopped:
+                if self.owed:
                     raise Interrupted
             else:
                 yield event
@@ -175,7 +180,7 @@ class _Run:
     def _save_all(self, folder: Path) -> None:
         assert self.policy is not None and self.algorithm is not None
         self.policy.save(folder)
-        torch.save({"step": self.done, "algorithm": self.algorithm.state_dict()}, folder / STATE)
+        torch.save({"step": self.done, "owed": self.owed, "algorithm": self.algorithm.state_dict()}, folder / STATE)
 
     def _info(self) -> dict[str, Any]:
         assert self.policy is not None

@@ -108,6 +108,28 @@ def test_resumed_equals_uninterrupted(algorithm, tuning, tmp_path):
     assert metrics(first) | metrics(rest) == metrics(whole)
 
 
+def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path):
+    config = configure("grpo")
+    whole = metrics(run(config))
+    first, evaluating = [], False
+
+    def interrupted() -> bool:
+        return evaluating and any(isinstance(e, Step) and e.step == 1 for e in first)
+
+    for event in train(config, PROMPTS, interrupted=interrupted):
+        first.append(event)
+        evaluating = isinstance(event, Phase) and event.name == "evaluating"
+        if isinstance(event, Checkpoint) and event.resumable:
+            event.save(tmp_path / "last")
+    assert isinstance(first[-1], Stopped) and first[-1].step == 2
+    assert not any(key.startswith("eval/") for key in metrics(first)[2])
+    rest = run(config, resume=tmp_path / "last")
+    assert metrics(first)[2] | metrics(rest)[2] == whole[2]
+    assert {step: values for step, values in metrics(rest).items() if step > 2} == {
+        step: values for step, values in whole.items() if step > 2
+    }
+
+
 @pytest.mark.parametrize("algorithm", list(CONFIGS))
 def test_microbatches_change_nothing_but_memory(algorithm):
     whole, parts = (metrics(run(configure(algorithm, microbatch_size=size, steps=2))) for size in (64, 3))
