@@ -80,7 +80,7 @@ class Updater:
         self._stats["grad_norm"].append((1.0, norm.detach()))
 
     def _schedule(self, step: int) -> float:
-        """The share of the learning rate at a step, from 1 on: up over the warm-up, then constant, or in a line to 0 after the last step."""
+        """The share of the learning rate at a step (from 1): up over the warm-up, then constant, or in a line to 0 after the last step."""
         warmup = min(1.0, step / self.config.warmup_steps) if self.config.warmup_steps else 1.0
         return warmup * (1 - (step - 1) / self.config.steps) if self.config.learning_rate_schedule == "linear" else warmup
 

@@ -36,14 +36,24 @@ PROMPTS = (
     "Ben and Mia wanted to bake a cake.",
     "The old cat sat by the <b>window</b>.",  # markup must be shown as text
 )
-SAD = (" He was sad and cried all day. Nobody came to help him.", " She lost her toy and was very hurt.", " It was dark and he was scared and alone.")
-HAPPY = (" He was happy and played all day. Everyone loved him.", " She found a nice toy and smiled.", " It was sunny and they had fun **together**.")
+SAD = (
+    " He was sad and cried all day. Nobody came to help him.",
+    " She lost her toy and was very hurt.",
+    " It was dark and he was scared and alone.",
+)
+HAPPY = (
+    " He was happy and played all day. Everyone loved him.",
+    " She found a nice toy and smiled.",
+    " It was sunny and they had fun **together**.",
+)
 
 
 def canned_data(algorithm: str, model: str = "story") -> Dataset:
     """Six training and two held-out items, of the kind that the algorithm trains on."""
     if model == "sums":
-        prompts = tuple(Prompt(f"{a}+{b}=", f"{a + b:03d}") for a, b in ((37, 48), (11, 20), (99, 99), (50, 51), (10, 89), (42, 42), (64, 17), (25, 33)))
+        prompts = tuple(
+            Prompt(f"{a}+{b}=", f"{a + b:03d}") for a, b in ((37, 48), (11, 20), (99, 99), (50, 51), (10, 89), (42, 42), (64, 17), (25, 33))
+        )
     else:
         prompts = tuple(Prompt(text) for text in (*PROMPTS, "Sam had a kite.", "Anna saw a frog."))
     if KIND[algorithm] == "online":
@@ -77,7 +87,9 @@ def canned_run(
     ``state="running"`` looks interrupted, as nobody holds the run: keep ``canned_writer`` open where it must look alive.
     ``weights=False`` writes checkpoints without a model (fast, cannot be loaded).
     """
-    writer = canned_writer(root, algorithm, model=model, steps=steps, done=done, state=state, name=name, seed=seed, weights=weights, parent=parent, **fields)
+    writer = canned_writer(
+        root, algorithm, model=model, steps=steps, done=done, state=state, name=name, seed=seed, weights=weights, parent=parent, **fields
+    )
     writer.close()
     return writer.run
 
@@ -100,7 +112,9 @@ def canned_writer(
 
     Go on with ``for event in canned_events(config, ..., first=n): writer.write(event)``.
     """
-    config = make_config(algorithm, **{"model": model, "steps": steps, "seed": seed, "checkpoint_every": max(1, steps // 2), "eval_every": 5, **fields})
+    config = make_config(
+        algorithm, **{"model": model, "steps": steps, "seed": seed, "checkpoint_every": max(1, steps // 2), "eval_every": 5, **fields}
+    )
     run = create(config, canned_data(algorithm, model), root, parent=parent, name=name, queue=state == "queued")
     writer = RunWriter(run)
     if state == "queued":
@@ -117,7 +131,9 @@ def canned_writer(
         "finished": Finished(done),
         "paused": Stopped(done),
         "stopped": Stopped(done),
-        "failed": Failed(done, f"The gradient became nan at step {done + 1}; the weights are those of the last good update.", "Lower the learning rate."),
+        "failed": Failed(
+            done, f"The gradient became nan at step {done + 1}; the weights are those of the last good update.", "Lower the learning rate."
+        ),
     }
     if state != "running" and state != "interrupted":
         writer.write(Checkpoint(done, _saver(config, done / steps, weights, resumable=True), resumable=True))
@@ -154,7 +170,17 @@ def canned_events(config: Any, *, first: int = 0, last: int | None = None, weigh
                 yield Checkpoint(step, _saver(config, step / config.steps, weights, resumable), resumable)
 
 
-EVALUATED = ("reward", "kl", "entropy", "completions/mean_length", "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected", "loss")
+EVALUATED = (
+    "reward",
+    "kl",
+    "entropy",
+    "completions/mean_length",
+    "rewards/accuracies",
+    "rewards/margins",
+    "rewards/chosen",
+    "rewards/rejected",
+    "loss",
+)
 
 
 def _metrics(config: Any, step: int, luck: random.Random) -> dict[str, float]:
@@ -208,7 +234,12 @@ def _metrics(config: Any, step: int, luck: random.Random) -> dict[str, float]:
     }
     if config.algorithm == "grpo":
         return {**metrics, "loss/kl": 0.1 * metrics["kl"]}
-    return {**metrics, "loss/value": abs(noisy(0.4 - 0.3 * progress)), "values/explained_variance": noisy(0.7 * progress, 0.05), "values/mean": reward / 2}
+    return {
+        **metrics,
+        "loss/value": abs(noisy(0.4 - 0.3 * progress)),
+        "values/explained_variance": noisy(0.7 * progress, 0.05),
+        "values/mean": reward / 2,
+    }
 
 
 def _record(config: Any, item: Any, progress: float, tokenizer: Tokenizer, luck: random.Random) -> dict[str, Any]:
@@ -246,7 +277,14 @@ def _record(config: Any, item: Any, progress: float, tokenizer: Tokenizer, luck:
             tokens["rewards"][-1] += round(reward, 5)
         parts = {term.name: round(reward / max(term.weight, 1e-6) / len(config.reward), 6) for term in config.reward}
         responses.append(
-            {"text": text, "reward": round(reward, 6), "reward_parts": parts, "advantage": round(advantage, 6), "finished": True, "tokens": tokens}
+            {
+                "text": text,
+                "reward": round(reward, 6),
+                "reward_parts": parts,
+                "advantage": round(advantage, 6),
+                "finished": True,
+                "tokens": tokens,
+            }
         )
     return {"split": "train", "prompt": item.text, "answer": item.answer, "responses": responses}
 
