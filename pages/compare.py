@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.components import comparison, conditions
 from pages.components.comparison import Conditions
-from pages.components.conditions import NONE
+from pages.components.conditions import NONE, ask
 from pages.components.i18n import _
 from pages.components.text import plain
 from rlhf import compare, runs
@@ -27,7 +27,7 @@ def draw() -> None:
         st.info(_("There is no trained model yet. Start a run, and compare it here."), icon=":material/info:")
         st.page_link("grpo.py", label=_("Start a GRPO run"), icon=":material/groups:")
         return
-    names = {run.id: f"{run.name} · {run.algorithm.upper()} · {run.model}" for run in available}
+    names = {run.id: conditions.run_label(run) for run in available}
     left, right = st.columns(2, gap="medium")
     with left:
         first = conditions.choose_side(_("Run"), names)
@@ -50,8 +50,8 @@ def draw() -> None:
         st.caption(_("This run has no held-out prompts."))
     wanted = Conditions(sides, tuple(prompts), tuple(chosen.sampling.items()), chosen.seed, chosen.terms)
     with space:
-        write, measure = buttons(wanted, heldout)
-    work(wanted, heldout[: chosen.measured], write, measure)
+        buttons(wanted, heldout)
+    work(wanted, heldout[: chosen.measured])
 
 
 def _check_link(known: set[str]) -> None:
@@ -64,25 +64,31 @@ def _check_link(known: set[str]) -> None:
             st.warning(plain(str(error)), icon=":material/search_off:")
 
 
-def buttons(wanted: Conditions, heldout: list[Prompt]) -> tuple[bool, bool]:
-    """Whether to write answers, and whether to measure, now."""
-    write = st.button(_("Write answers"), icon=":material/edit:", type="primary", key="compare/write", disabled=not wanted.prompts)
+def buttons(wanted: Conditions, heldout: list[Prompt]) -> None:
+    label, icon = _("Write answers"), ":material/edit:"
+    st.button(label, icon=icon, type="primary", key="compare/write", on_click=ask, args=("write",), disabled=not wanted.prompts)
+    label, icon = _("Measure on held-out prompts"), ":material/straighten:"
     can = bool(wanted.terms and heldout)
-    measure = st.button(_("Measure on held-out prompts"), icon=":material/straighten:", key="compare/measure", disabled=not can)
-    if st.session_state.pop("compare/asked", False) and wanted.prompts:
-        write = write or all(0 < (model_facts(side.model).parameters or 0) <= AT_ONCE for side in wanted.sides)
-    return write, measure
+    st.button(label, icon=icon, key="compare/measure", on_click=ask, args=("measure",), disabled=not can)
 
 
-def work(wanted: Conditions, heldout: list[Prompt], write: bool, measure: bool) -> None:
-    """Do what was asked for, and show it: each is kept until it is made anew, with the conditions that it was made under."""
+def work(wanted: Conditions, heldout: list[Prompt]) -> None:
+    """Do what was asked for, and show it: each is kept until it is made anew, with the conditions that it was made under.
+
+    A click while something is being made interrupts this script; what was asked for stays asked for until it is done.
+    """
+    small = all(0 < (model_facts(side.model).parameters or 0) <= AT_ONCE for side in wanted.sides)
+    asked: set[str] = st.session_state.setdefault("compare/asked", set())
     try:
-        if write:
+        if wanted.prompts and ("write" in asked or ("show" in asked and small)):
             st.session_state["comparison"] = comparison.write(wanted)
-        if measure:
+        asked -= {"write", "show"}
+        if "measure" in asked and heldout:
             together = Conditions(wanted.sides, tuple(heldout), wanted.sampling, wanted.seed, wanted.terms)
             st.session_state["measured"] = comparison.measure(together)
+        asked.clear()
     except PlaygroundError as error:
+        asked.clear()
         st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
     measured: comparison.Measured | None = st.session_state.get("measured")
     if measured and measured.conditions.sides == wanted.sides:

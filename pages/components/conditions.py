@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,16 @@ MOST_PROMPTS = 12
 NONE = ""
 
 
-def ask() -> None:
-    """Somebody chose something: answers may be written at once."""
-    st.session_state["compare/asked"] = True
+def ask(what: str = "show") -> None:
+    """Something is wanted: ``write`` answers, ``measure``, or ``show`` (somebody chose a run: write at once if the models are small)."""
+    st.session_state.setdefault("compare/asked", set()).add(what)
+
+
+def run_label(run: Run) -> str:
+    """The user's name for a run; one without is told by when it began."""
+    began = datetime.datetime.fromtimestamp(run.created).strftime("%Y-%m-%d %H:%M")
+    first = run.name if run.name != run.id else f"{began} ({run.id[-4:]})"
+    return f"{first} · {run.algorithm.upper()} · {run.model}"
 
 
 def checkpoint_names(run: Run) -> dict[str, str]:

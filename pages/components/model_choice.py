@@ -130,6 +130,8 @@ def _memory_badge(facts: ModelFacts) -> None:
 def _figures(facts: ModelFacts, frozen: Frozen | None = None) -> None:
     """Parameters, layers, vocabulary, context; memory, device and number format once it is loaded."""
     loaded = frozen.loaded if frozen else None
+    if not loaded and not facts.parameters and not facts.layers:
+        return  # nothing is known of it yet
     figures = [
         (_("Parameters"), _count(loaded.parameters if loaded else facts.parameters)),
         (_("Layers"), str(loaded.layers if loaded else facts.layers or "–")),
