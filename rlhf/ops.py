@@ -47,10 +47,14 @@ def kl_estimate(logprobs: Tensor, ref_logprobs: Tensor, estimator: KLEstimator) 
     raise ValueError(f"unknown KL estimator {estimator!r}: choose k1, k2 or k3")
 
 
+def keep(values: Tensor, mask: Tensor) -> Tensor:
+    """``values`` where ``mask`` is True and 0 elsewhere, in value and gradient, whatever padding holds (a product would keep NaN)."""
+    return torch.where(mask.bool(), values, torch.zeros((), dtype=values.dtype, device=values.device))
+
+
 def masked_mean(values: Tensor, mask: Tensor, dim: int | None = None) -> Tensor:
     """Mean of ``values`` where ``mask`` is True, over everything or over ``dim``; 0 where the mask is empty."""
-    # where, not a product: NaN or infinity in padding must not reach the sum
-    kept = torch.where(mask.bool(), values, torch.zeros((), dtype=values.dtype, device=values.device))
+    kept = keep(values, mask)
     if dim is None:
         return kept.sum() / mask.sum().clamp(min=1)
     return kept.sum(dim) / mask.sum(dim).clamp(min=1)

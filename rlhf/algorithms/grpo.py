@@ -67,6 +67,7 @@ def grpo_loss(
     mean = NORMALISERS[variant]
     if advantages.ndim == 1:
         advantages = advantages[:, None]
+    logprobs, old_logprobs = ops.keep(logprobs, mask), ops.keep(old_logprobs, mask)  # exp of padding may overflow
     ratio = (logprobs - old_logprobs).exp()
     clipped = ratio.clamp(1 - epsilon_low, 1 + epsilon_high)
     policy_loss = mean(-torch.minimum(ratio * advantages, clipped * advantages), mask)
@@ -80,7 +81,7 @@ def grpo_loss(
     if beta:
         if ref_logprobs is None:
             raise ValueError("beta is not 0, so the loss needs ref_logprobs")
-        kl_loss = beta * mean(ops.kl_estimate(logprobs, ref_logprobs, "k3"), mask)
+        kl_loss = beta * mean(ops.kl_estimate(logprobs, ops.keep(ref_logprobs, mask), "k3"), mask)
         stats["loss/kl"] = kl_loss.detach()
         loss = policy_loss + kl_loss
     return loss, {"loss": loss.detach(), **stats}

@@ -38,6 +38,7 @@ from rlhf.types import Stats
 
 def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip_range: float) -> tuple[Tensor, Stats]:
     """Minus the clipped surrogate (eq. 7), mean over response tokens. All (N, T)."""
+    logprobs, old_logprobs = ops.keep(logprobs, mask), ops.keep(old_logprobs, mask)  # exp of padding may overflow
     ratio = (logprobs - old_logprobs).exp()
     surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - clip_range, 1 + clip_range) * advantages)
     loss = ops.masked_mean(-surrogate, mask)
