@@ -56,7 +56,7 @@ class Loading:
 
 
 class Shelf:
-    """At most ``MOST`` models and a quarter of the memory; what was used longest ago goes first."""
+    """At most ``MOST`` models and a quarter of the memory (of the GPU's, where they are there); what was used longest ago goes first."""
 
     def __init__(self, load: Callable[..., LoadedModel], most_bytes: float):
         self._load = load
@@ -119,13 +119,30 @@ class Shelf:
         return found
 
     def _keep(self, key: Key, frozen: Frozen) -> None:
+        on_gpu = frozen.loaded.device.type == "cuda"
+        room = min(self._most_bytes, SHARE_OF_MEMORY * gpu_bytes()) if on_gpu else self._most_bytes
         with self._lock:
             self._models[key] = frozen
-            while len(self._models) > 1 and (len(self._models) > MOST or self._bytes() > self._most_bytes):
+            while len(self._models) > 1 and (len(self._models) > MOST or self._bytes() > room):
                 self._models.popitem(last=False)
+        if on_gpu:
+            give_back_gpu_memory()
 
     def _bytes(self) -> int:
         return sum(frozen.loaded.memory_bytes for frozen in self._models.values())
+
+
+def gpu_bytes() -> int:
+    import torch
+
+    return int(torch.cuda.get_device_properties(0).total_memory)
+
+
+def give_back_gpu_memory() -> None:
+    """What evicted models held goes back to the device: the worker that trains there is another process."""
+    import torch
+
+    torch.cuda.empty_cache()
 
 
 def _key(side: Side) -> Key:

@@ -11,6 +11,7 @@ import streamlit as st
 from pages.components import charts, run_table, theme
 from pages.components.i18n import _
 from pages.components.run_details import delete_button, written
+from pages.components.text import plain
 from rlhf.metrics import METRICS, describe
 from rlhf.runs import Run
 
@@ -39,6 +40,8 @@ def overlay(chosen: Sequence[Run]) -> None:
     colours = {name: theme.ALGORITHM_COLOURS.get(run.algorithm, theme.GREY) for name, run in named(chosen).items()} if distinct else None
     figure = charts.metric_figure(rows, key, smooth, log, colours=colours)
     st.plotly_chart(figure, theme=None, config={"displaylogo": False}, key="runs/overlay")
+    if without := [run.name for run, table in zip(chosen, rows.values(), strict=True) if not any(key in row for row in table)]:
+        st.caption(plain(_("Not measured in {runs}.").format(runs=", ".join(without))))
     metric = describe(key)
     st.caption(" ".join(filter(None, [_(metric.definition), _(metric.reading)])))
     _differences(chosen)

@@ -38,13 +38,10 @@ def curve(rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:
 
 
 def before_after(rows: Sequence[Mapping[str, Any]], key: str) -> str:
-    """The first and the last figure on held-out data, else of training."""
+    """The first and the last figure on held-out data."""
     unit = describe(key).unit
-    for name in (f"eval/{key}", key):
-        values = [row[name] for row in rows if isinstance(row.get(name), (int, float))]
-        if len(values) > 1:
-            return f"{number(values[0], unit, sign=unit != 'share')} → {number(values[-1], unit, sign=unit != 'share')}"
-    return ""
+    values = [number(row[f"eval/{key}"], unit, sign=unit != "share") for row in rows if isinstance(row.get(f"eval/{key}"), (int, float))]
+    return f"{values[0]} → {values[-1] if len(values) > 1 else '…'}" if values else ""
 
 
 def changed_settings(run: Run) -> str:
@@ -99,9 +96,7 @@ def columns() -> dict[str, Any]:
         "curve": column.LineChartColumn(
             _("Curve"), width="small", color=theme.BLUE, help=_("Reward of the training steps; for runs on pairs the reward accuracy.")
         ),
-        "result": column.TextColumn(
-            _("Held-out"), width=130, help=_("Reward (accuracy for runs on pairs) on held-out data: start → end.")
-        ),
+        "result": column.TextColumn(_("Held-out"), width=130, help=_("Reward (accuracy for runs on pairs) on held-out data: start → end.")),
         "state": column.TextColumn(_("State"), width="small"),
         "algorithm": column.TextColumn(_("Algorithm"), width="small"),
         "model": column.TextColumn(_("Model"), width="small"),

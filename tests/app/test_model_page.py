@@ -114,14 +114,14 @@ def test_parameters_are_counted_in_words():
 # ---------------------------------------------------------------- the shelf of models
 
 
-def fake_shelf(size: int = 1, most: float = 100.0) -> tuple[Shelf, list[str]]:
+def fake_shelf(size: int = 1, most: float = 100.0, device: str = "cpu") -> tuple[Shelf, list[str]]:
     asked: list[str] = []
 
     def load(side: Side, base: Any, progress: Any) -> Any:
         asked.append(side.model if side.is_untouched else f"{side.model}+")
         if side.model == "bad":
             raise ModelError("There is no model “bad”.", "Choose another.")
-        return SimpleNamespace(memory_bytes=size, parameters=1, side=side)
+        return SimpleNamespace(memory_bytes=size, parameters=1, device=SimpleNamespace(type=device))
 
     return Shelf(cast(Any, load), most), asked
 
@@ -147,6 +147,17 @@ def test_a_model_larger_than_the_shelf_is_kept_alone():
     for model in ("a", "b"):
         shelf.fetch(Side(model)).future.result(timeout=60)
     assert shelf.ready(Side("b")) and not shelf.ready(Side("a"))
+
+
+def test_on_a_gpu_its_memory_is_the_bound(monkeypatch: pytest.MonkeyPatch):
+    given_back: list[bool] = []
+    monkeypatch.setattr(models, "gpu_bytes", lambda: 200)
+    monkeypatch.setattr(models, "give_back_gpu_memory", lambda: given_back.append(True))
+    shelf, _asked = fake_shelf(size=40, most=1000.0, device="cuda")
+    for model in ("a", "b"):
+        shelf.fetch(Side(model)).future.result(timeout=60)
+    assert shelf.ready(Side("b")) and not shelf.ready(Side("a")), "40 + 40 is more than a quarter of 200"
+    assert given_back
 
 
 def test_a_failed_load_is_told_and_may_be_tried_again():
