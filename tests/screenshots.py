@@ -42,10 +42,10 @@ class Camera:
         time.sleep(seconds)  # fonts, plots
         self.page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
 
-    def take(self, name: str, height: int = 1000) -> None:
+    def take(self, name: str, height: int = 1000, **part: Any) -> None:
         self.page.set_viewport_size({"width": 1400, "height": height})
         self.settle(1.0)
-        self.page.screenshot(path=IMAGES / f"{name}.png")
+        self.page.screenshot(path=IMAGES / f"{name}.png", **part)
         self.page.set_viewport_size({"width": 1400, "height": 1000})
 
 
@@ -68,7 +68,7 @@ def main() -> None:
         main_area.locator(TOKENS).nth(20).click()
         page.locator(".st-key-token-formula .katex").first.wait_for()
         main_area.locator(".rows").first.scroll_into_view_if_needed()
-        camera.take("grpo", 1300)
+        camera.take("formula", 1300, clip={"x": 740, "y": 60, "width": 605, "height": 1240})
 
         main_area = camera.open(f"compare?run={demo.id}")
         main_area.get_by_role("button", name="Measure on held-out prompts").click()
