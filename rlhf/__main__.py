@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import time
@@ -38,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PlaygroundError as error:
         print(f"{error.what}\n{error.do}".strip(), file=sys.stderr)
         return 2 if isinstance(error, ConfigError | DataError) else 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever read the output, as `head` does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,7 +133,11 @@ def train(args: argparse.Namespace) -> int:
         run = runs.create(config, data, root, name=args.name)
         writer = runs.RunWriter(run)
         writer.begin()
-    asked = False
+    asked, leave = False, ""
+
+    def must_leave(number: int, frame: object) -> None:
+        nonlocal leave
+        leave = "The process was asked to end, as when a terminal is closed or a machine shuts down."
 
     def stop(number: int, frame: object) -> None:
         nonlocal asked
@@ -137,12 +147,17 @@ def train(args: argparse.Namespace) -> int:
         run.ask("stop_keep")
         print("\nStopping; the model is kept. Press Ctrl-C again to leave at once.", file=sys.stderr)
 
-    before = signal.signal(signal.SIGINT, stop)
+    handlers = {"SIGINT": stop, "SIGTERM": must_leave, "SIGHUP": must_leave, "SIGBREAK": must_leave}
+    handlers = {getattr(signal, name): handler for name, handler in handlers.items() if hasattr(signal, name)}
+    before = {  # what is ignored stays ignored: that is how nohup works
+        number: signal.signal(number, handler) for number, handler in handlers.items() if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         with _Progress(config.steps) as progress:
-            state = run_one(writer, on_event=progress.show)
+            state = run_one(writer, leaving=lambda: leave, on_event=progress.show)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     status = run.status
     metrics = run.metrics()
     result = {"id": run.id, "folder": str(run.path), "state": state, "step": status.step, "metrics": latest(metrics)}

@@ -123,6 +123,7 @@ def _room(runs_dir: str | None) -> Iterator[Finding]:
             "runs folder", str(folder), f"It cannot be written: {error.strerror}.", "Set RLHF_RUNS_DIR to a folder that can be written."
         )
         return
+    yield _locks(folder)
     free = shutil.disk_usage(folder).free
     scarce = free < LITTLE_DISK
     yield Finding("runs folder", str(folder))
@@ -140,3 +141,20 @@ def _room(runs_dir: str | None) -> Iterator[Finding]:
         "Runs may run out of memory." if scarce else "",
         "Close other programs." if scarce else "",
     )
+
+
+def _locks(folder: Path) -> Finding:
+    """Locks say who is alive; some network file systems grant them to everybody."""
+    lock = folder / f".doctor-{os.getpid()}.lock"
+    try:
+        held = runs.files.hold(lock)
+        seen = runs.files.is_held(lock)
+    except OSError:
+        held, seen = None, False
+    finally:
+        if held is not None:
+            held.release()
+        lock.unlink(missing_ok=True)
+    if seen:
+        return Finding("file locks", "work")
+    return Finding("file locks", "do not work", "Runs cannot tell who is alive here.", "Set RLHF_RUNS_DIR to a folder on a local disk.")

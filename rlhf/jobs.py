@@ -8,6 +8,7 @@ server changes nothing. A worker holds one slot for as long as it lives. There i
 from __future__ import annotations
 
 import heapq
+import logging
 import os
 import statistics
 import subprocess
@@ -25,7 +26,7 @@ from rlhf.config import Config
 from rlhf.errors import RunError
 from rlhf.preferences import Dataset
 from rlhf.runs import Run, RunWriter, create, files, list_runs, queued, runs_dir
-from rlhf.runs.folder import OWN, queue_lock
+from rlhf.runs.folder import OWN, in_state, queue_lock
 
 START_SECONDS = 60.0
 """A worker that was started counts as there for this long, while it imports."""
@@ -33,7 +34,11 @@ START_ATTEMPTS = 3
 WAKE = "wake"
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
 
+TEND_SECONDS = 1.0
+
 _children: list[subprocess.Popen[Any]] = []  # kept to be waited for: an ended child must not stay a zombie
+_tenders: dict[Path, threading.Thread] = {}  # one thread for each runs folder in which something waits
+_tenders_lock = threading.Lock()
 
 
 def grace_seconds() -> float:
@@ -177,22 +182,23 @@ def queue(root: str | Path | None = None) -> list[Run]:
 def active(root: str | Path | None = None) -> list[Run]:
     """The runs under way, then those that wait in their order."""
     root = runs_dir(root)
-    running = [run for run in list_runs(root) if (raw := run.raw_status()) and raw["state"] == "running" and run.status.state == "running"]
-    return running[::-1] + queued(root)
+    running = [run for run, _ in in_state("running", root) if run.status.state == "running"]
+    return sorted(running, key=lambda run: (run.created, run.id)) + queued(root)
 
 
 def expected_wait(run: Run) -> float | None:
     """Seconds until a waiting run begins, if what is ahead of it goes as such runs went before; None if that is not known."""
-    ahead = queued(run.root)
-    if run.id not in [other.id for other in ahead]:
+    line = queued(run.root)
+    ids = [other.id for other in line]
+    if run.id not in ids:
         return None
-    ahead = ahead[: [other.id for other in ahead].index(run.id)]
     rates = _rates(run.root)
-    under_way = [(other, other.status) for other in active(run.root)]
+    under_way = [(other, other.status) for other, _ in in_state("running", run.root)]
     left = [
         _seconds(other, status.steps - status.step, status.eta_seconds, rates) for other, status in under_way if status.state == "running"
     ]
-    waiting = [_seconds(other, other.status.steps - other.status.step, None, rates) for other in ahead]
+    ahead = [(other, other.raw_status() or {}) for other in line[: ids.index(run.id)]]
+    waiting = [_seconds(other, raw.get("steps", 0) - raw.get("step", 0), None, rates) for other, raw in ahead]
     if None in left or None in waiting:
         return None
     slots = [value for value in left if value is not None]
@@ -279,21 +285,55 @@ def wake(root: Path) -> None:
 
 
 def tend(root: str | Path | None = None) -> None:
-    """To be called every few seconds by whoever serves pages: workers for what waits, an end for what does not heed a stop. Cheap."""
+    """A worker for what waits, an end for what does not heed a stop. Cheap; ``ensure_worker`` sees to it that it is called."""
     root = runs_dir(root)
-    for run in active(root):
+    for run, _ in in_state("running", root):
         if run.request[0] != "run":
             enforce(run)
     if queued(root):
-        ensure_worker(root)
+        _ensure_worker(root)
 
 
 def ensure_worker(root: str | Path | None = None) -> None:
     """Starts a worker if there is none, or if more runs wait than workers are idle and a slot is free.
 
-    Raises ``RunError`` if workers end again and again before they are ready.
+    As long as runs wait, a thread of this process goes on looking: a worker that dies is replaced. Raises ``RunError`` if workers
+    end again and again before they are ready; the runs that wait for one have failed then.
     """
     root = runs_dir(root)
+    _ensure_worker(root)
+    with _tenders_lock:
+        if root not in _tenders and _wants_tending(root):
+            _tenders[root] = threading.Thread(target=_tend_on, args=(root,), name=f"tend {root}", daemon=True)
+            _tenders[root].start()
+
+
+def _tend_on(root: Path) -> None:
+    while True:
+        time.sleep(TEND_SECONDS)
+        with _tenders_lock:
+            if root not in _tenders or not _wants_tending(root):
+                _tenders.pop(root, None)
+                return
+        try:
+            tend(root)
+        except RunError as error:  # the runs say so, too, where that is possible
+            logging.getLogger(__name__).warning("%s", error)
+
+
+def _wants_tending(root: Path) -> bool:
+    return root.is_dir() and (bool(queued(root)) or any(run.request[0] != "run" for run, _ in in_state("running", root)))
+
+
+def stop_tending(root: str | Path | None = None) -> None:
+    """Returns when no thread of this process looks after this runs folder any more."""
+    with _tenders_lock:
+        thread = _tenders.pop(runs_dir(root), None)
+    if thread is not None:
+        thread.join()
+
+
+def _ensure_worker(root: Path) -> None:
     for child in _children[:]:
         if child.poll() is not None:
             _children.remove(child)
@@ -308,7 +348,19 @@ def ensure_worker(root: str | Path | None = None) -> None:
                 free.append((slot, note))
         wanted = max(len(queued(root)) - idle, 1 if alive == 0 else 0)
         for slot, note in free[:wanted]:
-            _spawn(root, slot, note)
+            try:
+                _spawn(root, slot, note)
+            except RunError as error:
+                if alive == 0:
+                    _give_up(root, error)
+                raise
+
+
+def _give_up(root: Path, error: RunError) -> None:
+    """Nobody will take the runs that wait: better that they say why than that they wait for ever."""
+    for run in queued(root):
+        with RunWriter(run) as writer:
+            writer.end("failed", error.what, error.do)
 
 
 def _note(root: Path, slot: int) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def isolated(seed: int) -> Iterator[None]:
         os.environ.update(environment)
         os.chdir(folder)
         gc.collect()
-        if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        if torch is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
 
@@ -303,7 +303,7 @@ def _yield_to_others() -> None:
 
 def _on_gpu() -> bool:
     torch = sys.modules.get("torch")
-    return torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
+    return torch is not None and torch.cuda.is_initialized()
 
 
 def _preload(root: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf import jobs
 from tests.fake_training import end_workers
 
 
@@ -17,4 +18,5 @@ def runs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setenv("RLHF_RUNS_DIR", str(root))
     monkeypatch.setenv("RLHF_SLOTS", "1")
     yield root
+    jobs.stop_tending(root)  # it would replace what is ended now
     end_workers(root)

@@ -372,12 +372,27 @@ def _scan(root: Path) -> Iterator[Run]:
 
 def queued(root: str | Path | None = None) -> list[Run]:
     """The runs that wait, the next one first."""
-    waiting = []
-    for run in _scan(runs_dir(root)):
-        raw = run.raw_status()  # not .status: a place in the queue is worked out from this list
-        if raw and raw["state"] == "queued" and not run.problem:
-            waiting.append((raw.get("since", 0.0), run.id, run))
+    waiting = [(raw.get("since", 0.0), run.id, run) for run, raw in in_state("queued", root) if not run.problem]
     return [run for _, _, run in sorted(waiting, key=lambda item: item[:2])]
+
+
+def in_state(state: State, root: str | Path | None = None) -> Iterator[tuple[Run, dict[str, Any]]]:
+    """The runs whose status.json says ``state``, with its content, in no order.
+
+    Asked for every waiting run on every page, so it looks at nothing but that one file of each run, and reads it only if it changed.
+    """
+    root = runs_dir(root)
+    try:
+        entries = list(os.scandir(root))
+    except OSError:
+        return
+    for entry in entries:
+        try:
+            raw = files.read_json(f"{entry.path}/status.json")
+        except (OSError, ValueError):
+            continue
+        if isinstance(raw, dict) and raw.get("state") == state and sound(raw) and valid_id(entry.name):
+            yield Run(entry.name, root), raw
 
 
 def _place(run: Run) -> int | None:

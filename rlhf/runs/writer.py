@@ -189,7 +189,7 @@ class RunWriter:
     def _memory(self) -> int:
         """Bytes that the process has allocated on its GPU, else its resident memory."""
         torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        if torch is not None and torch.cuda.is_initialized():
             return int(torch.cuda.memory_reserved())
         return int(self._process.memory_info().rss)
 

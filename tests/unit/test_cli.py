@@ -2,13 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from rlhf import doctor
+from rlhf import doctor, runs
 from rlhf.__main__ import latest, main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,3 +98,23 @@ def test_doctor_finds_a_folder_that_cannot_be_written(tmp_path):
     findings = doctor.examine(str(blocked))
     assert [f.what for f in findings if f.problem] == ["runs folder"]
     assert "to mend" in doctor.report(findings) and "ok  model story" in doctor.report(findings)
+
+
+@pytest.mark.parametrize(("signals", "code", "state"), [(["SIGINT"], 130, "stopped"), (["SIGTERM"], 1, "interrupted")])
+def test_a_signal_keeps_the_model(tmp_path, signals, code, state):
+    command = [sys.executable, "-m", "rlhf", "train", "grpo", *QUICK, "--steps", "5000", "--json", "--runs-dir", str(tmp_path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 90
+        while not any(run.status.step >= 2 for run in runs.list_runs(tmp_path)):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        for name in signals:
+            process.send_signal(getattr(signal, name))
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code and "Traceback" not in err
+    assert json.loads(out.splitlines()[-1])["state"] == state
+    (run,) = runs.list_runs(tmp_path)
+    assert run.status.state == state and run.last_step == run.status.step and f"step-{run.last_step}" in [c.name for c in run.checkpoints()]

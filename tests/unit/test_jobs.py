@@ -429,7 +429,27 @@ def test_a_worker_that_never_gets_ready_is_reported(runs_root, monkeypatch):
 
     with pytest.raises(RunError, match="before it is ready") as caught:
         try_until_told()
-    assert "worker-0.log" in caught.value.do and state(run) == "queued"
+    assert "worker-0.log" in caught.value.do
+    assert state(run) == "failed" and "before it is ready" in run.status.message and "worker-0.log" in run.status.do
+
+
+def test_a_worker_that_dies_is_replaced_while_runs_wait(runs_root, monkeypatch):
+    """Nobody clicks: the process that queued the runs goes on looking."""
+    started = []
+
+    def spawn(root, slot, note):
+        started.append(start_worker())
+        files.write_json(jobs.slot_note(root, slot), {"pid": started[-1].pid, "started": time.time()})
+
+    monkeypatch.setattr(jobs, "_spawn", spawn)
+    monkeypatch.setattr(jobs, "TEND_SECONDS", 0.1)
+    first, second = (jobs.submit(settings(steps=steps), DATA) for steps in (500, 2))
+    wait_for(lambda: first.status.step >= 1)
+    started[0].kill()
+    started[0].wait()
+    wait_for(lambda: state(second) == "finished")
+    assert state(first) == "interrupted" and len(started) == 2
+    wait_for(lambda: runs_root not in jobs._tenders, 5)
 
 
 # ---------------------------------------------------------------- the real thing
