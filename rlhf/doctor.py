@@ -18,6 +18,7 @@ from rlhf import runs
 from rlhf.catalogue import CATALOGUE, model_path
 from rlhf.errors import PlaygroundError
 from rlhf.preferences import EMBEDDED, load_dataset
+from rlhf.runs import files
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements.txt"
 LITTLE_DISK = 2 * 2**30
@@ -147,8 +148,8 @@ def _locks(folder: Path) -> Finding:
     """Locks say who is alive; some network file systems grant them to everybody."""
     lock = folder / f".doctor-{os.getpid()}.lock"
     try:
-        held = runs.files.hold(lock)
-        seen = runs.files.is_held(lock)
+        held = files.hold(lock)
+        seen = files.is_held(lock)
     except OSError:
         held, seen = None, False
     finally:

@@ -143,14 +143,14 @@ def canned_writer(
 
 def canned_events(config: Any, *, first: int = 0, last: int | None = None, weights: bool = False, seconds: float = 0.0) -> Iterator[Event]:
     """What ``train`` yields, from step ``first`` to ``last``, one step every ``seconds``; ``Finished`` is left to the caller."""
-    last = config.steps if last is None else last
+    end = int(config.steps if last is None else last)
     data = canned_data(config.algorithm, config.model)
     yield Phase(first, "loading")
     yield Started(first, config.steps, {"parameters": 1_566_880, "trainable": 1_566_880, "device": "cpu (2 cores)", "dtype": "float32"})
     tokenizer = Tokenizer.from_file(str(Path(model_path("sums" if config.model == "sums" else "story")) / "tokenizer.json"))
     if first == 0:
         yield Step(0, {f"eval/{key}": value for key, value in _metrics(config, 0, random.Random(config.seed)).items() if key in EVALUATED})
-    for step in range(first + 1, last + 1):
+    for step in range(first + 1, end + 1):
         luck = random.Random(config.seed * 100_003 + step)
         for phase in ("sampling", "scoring", "updating"):
             yield Phase(step, phase)

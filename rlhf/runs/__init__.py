@@ -21,14 +21,13 @@ from rlhf.runs.folder import (
     CheckpointInfo,
     Run,
     Status,
-    create,
-    delete,
+    find_checkpoint,
     list_runs,
     open_run,
     queued,
     runs_dir,
-    undo_delete,
 )
+from rlhf.runs.lifecycle import create, delete, undo_delete
 from rlhf.runs.writer import RunWriter
 
 __all__ = [
@@ -39,6 +38,7 @@ __all__ = [
     "create",
     "delete",
     "export_zip",
+    "find_checkpoint",
     "import_zip",
     "list_runs",
     "metrics_csv",

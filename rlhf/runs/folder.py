@@ -1,4 +1,4 @@
-"""One run folder as an object, and what can be done with the folders of a runs directory: create, open, list, delete.
+"""One run folder as an object, and the runs directory: open, list, the queue. What makes and removes folders is in lifecycle.py.
 
 Reading is cheap enough to be done every second by every page: small files are read again only when they changed, growing
 ones from where the last look ended.
@@ -7,26 +7,20 @@ ones from where the last look ended.
 from __future__ import annotations
 
 import os
-import platform
 import re
-import secrets
-import shutil
 import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal
 
-import rlhf
 from rlhf.algorithms import make_config
 from rlhf.config import Config
 from rlhf.errors import RunError
-from rlhf.preferences import Dataset, read_data, write_data
+from rlhf.preferences import Dataset, read_data
 from rlhf.runs import files
 from rlhf.runs.index import SampleIndex, Steps
 
@@ -34,12 +28,10 @@ State = Literal["queued", "running", "paused", "finished", "stopped", "interrupt
 Request = Literal["run", "pause", "stop_keep", "stop_discard"]
 
 STATES: tuple[State, ...] = ("queued", "running", "paused", "finished", "stopped", "interrupted", "failed")
-TRASH = ".trash"
 OWN = ".workers"  # locks and notes of the workers and of the queue
 
 _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,127}")
 _CHECKPOINT = re.compile(r"step-(\d{1,9})|last")
-_TOKEN = re.compile(r"(?P<id>[A-Za-z0-9][A-Za-z0-9._-]*)~[0-9a-f]{8}")
 _EXTRAS = ("id", "created", "parent", "parent_checkpoint", "versions", "resolved")  # config.json beside the config's own fields
 
 
@@ -320,6 +312,11 @@ def _index(run: Run) -> tuple[Steps, SampleIndex]:
     return found
 
 
+def forget(run: Run) -> None:
+    """What is remembered of its files, which are no longer there."""
+    _indexes.pop(run.path, None)
+
+
 def _steps(run: Run) -> Steps:
     return _index(run)[0]
 
@@ -351,6 +348,13 @@ def open_run(run_id: str, root: str | Path | None = None) -> Run:
     if not run.path.is_dir():
         raise RunError(f"There is no run {run_id} in {root}.", "It may have been deleted; see the list of runs.")
     return run
+
+
+def find_checkpoint(reference: str, root: str | Path | None = None) -> tuple[Run, Path]:
+    """``"RUN_ID/step-40"`` → the run and the checkpoint's folder. Raises ``RunError``."""
+    run_id, _, name = reference.partition("/")
+    run = open_run(run_id, root)
+    return run, run.checkpoint(name)
 
 
 def list_runs(root: str | Path | None = None) -> list[Run]:
@@ -424,71 +428,6 @@ def queue_lock(root: Path) -> Iterator[None]:
         lock.release()
 
 
-# ---------------------------------------------------------------- create and delete
-
-
-@cache
-def versions() -> dict[str, str]:
-    """What the run was started with, without importing it."""
-    found = {"rlhf": rlhf.__version__, "python": platform.python_version(), "platform": platform.platform()}
-    for package in ("torch", "transformers", "peft"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "missing"
-    return found
-
-
-def create(
-    config: Config,
-    dataset: Dataset,
-    root: str | Path | None = None,
-    parent: str | None = None,
-    name: str = "",
-    *,
-    queue: bool = True,
-) -> Run:
-    """A new run folder, complete when it appears. ``queue=False``: the caller runs it itself; no worker takes it.
-
-    ``parent``: the run whose settings or weights this one starts from; with ``config.adapter_from`` it is taken from there.
-    Raises ``RunError`` if the folder cannot be written or the checkpoint to start from does not exist.
-    """
-    root = runs_dir(root)
-    parent_checkpoint = None
-    if config.adapter_from:
-        parent_run, parent_checkpoint = find_checkpoint(config.adapter_from, root)
-        parent = parent or parent_run.id
-    now = time.time()
-    model = re.sub(r"[^a-z0-9]+", "-", Path(config.model).name.lower()).strip("-")[:24] or "model"
-    stem = f"{config.algorithm}-{model}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}"
-    draft = root / f".new-{secrets.token_hex(6)}"
-    try:
-        draft.mkdir(parents=True)
-        write_data(draft / "data.jsonl", dataset)
-        status = {"state": "queued" if queue else "running", "since": now, "updated": now, "step": 0, "steps": config.steps}
-        files.write_json(draft / "status.json", status)
-        files.write_json(draft / "control.json", {"request": "run", "time": now})
-        while True:
-            run = Run(f"{stem}-{secrets.token_hex(2)}", root)
-            extras = {
-                "id": run.id,
-                "created": now,
-                "parent": parent,
-                "parent_checkpoint": parent_checkpoint.name if parent_checkpoint else None,
-                "versions": versions(),
-            }
-            files.write_json(draft / "config.json", {**config.model_dump(mode="json"), **extras})
-            if not run.path.exists():
-                os.rename(draft, run.path)
-                break
-        if name:
-            run.rename(name)
-        return run
-    except OSError as error:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise cannot_write(error, root) from error
-
-
 def cannot_write(error: OSError, folder: Path) -> RunError:
     """What an ``OSError`` in a run folder means for the user."""
     if files.disk_full(error, existing(folder)):
@@ -504,51 +443,3 @@ def cannot_write(error: OSError, folder: Path) -> RunError:
 def existing(folder: Path) -> Path:
     """The folder, or the nearest one above that exists."""
     return next((path for path in (folder, *folder.parents) if path.exists()), Path.cwd())
-
-
-def find_checkpoint(reference: str, root: str | Path | None = None) -> tuple[Run, Path]:
-    """``"RUN_ID/step-40"`` → the run and the checkpoint's folder. Raises ``RunError``."""
-    run_id, _, name = reference.partition("/")
-    run = open_run(run_id, root)
-    return run, run.checkpoint(name)
-
-
-def delete(run: Run) -> str:
-    """Moves the run into the trash and returns the token that ``undo_delete`` takes. Raises ``RunError`` while it is running."""
-    with queue_lock(run.root):
-        open_run(run.id, run.root)
-        held = files.hold(run.path / "run.lock", timeout=0.0 if run.status.state == "running" else 2.0)
-        if held is None:
-            raise RunError(f"The run {run.name} is running.", "Stop it, then delete it.")
-        held.release()  # no worker can claim it before the queue's lock is free, and Windows does not rename what is open
-        trash = run.root / TRASH
-        trash.mkdir(exist_ok=True)
-        token = f"{run.id}~{secrets.token_hex(4)}"
-        try:
-            os.rename(run.path, trash / token)
-            os.utime(trash / token)
-        except OSError as error:
-            raise cannot_write(error, run.root) from error
-    _indexes.pop(run.path, None)
-    empty_trash(run.root)
-    return token
-
-
-def undo_delete(token: str, root: str | Path | None = None) -> Run:
-    """Puts a deleted run back. Raises ``RunError`` if it is no longer in the trash."""
-    root = runs_dir(root)
-    match = _TOKEN.fullmatch(token)
-    if not match or not valid_id(match["id"]) or not (root / TRASH / token).is_dir():
-        raise RunError("This run is no longer in the trash.", "Deleted runs are kept for a day.")
-    run = Run(match["id"], root)
-    if run.path.exists():
-        raise RunError(f"There is a run {run.id} again.", "Delete or rename its folder first.")
-    os.rename(root / TRASH / token, run.path)
-    return run
-
-
-def empty_trash(root: Path, older_than: float = 86_400.0) -> None:
-    """Removes for good what was deleted more than ``older_than`` seconds ago."""
-    for entry in (root / TRASH).glob("*~*"):
-        if time.time() - entry.stat().st_mtime > older_than:
-            shutil.rmtree(entry, ignore_errors=True)

@@ -71,7 +71,7 @@ def test_the_expected_wait_follows_earlier_runs(root):
     assert jobs.expected_wait(first) == 0.0 and jobs.expected_wait(second) is None  # nothing is known of such runs yet
     writer = RunWriter(first)
     writer.begin()
-    status = first.raw_status()
+    status = first.raw_status() or {}
     files.write_json(first.path / "status.json", {**status, "eta_seconds": 30.0, "steps_per_second": 2.0, "updated": time.time()})
     assert jobs.expected_wait(second) == pytest.approx(30, abs=1) and jobs.expected_wait(third) == pytest.approx(33, abs=1)
     assert jobs.expected_wait(first) is None  # it does not wait

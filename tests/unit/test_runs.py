@@ -405,7 +405,7 @@ def test_delete_and_undo(root):
 def test_the_trash_is_emptied_after_a_day(root):
     old, new = finished(root), finished(root)
     token = delete(old)
-    os.utime(root / ".trash" / token, (time.time() - 90_000,) * 2)
+    os.utime(root / ".trash" / token, (time.time() - 90_000, time.time() - 90_000))
     assert delete(new) and len(os.listdir(root / ".trash")) == 1
     with pytest.raises(RunError, match="trash"):
         undo_delete(token, root)
