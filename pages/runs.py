@@ -17,7 +17,7 @@ LARGEST_MB = 4096
 def bring_in() -> None:
     """A zip that the Runs page made, here or elsewhere."""
     version = st.session_state.setdefault("runs/import-version", 0)
-    with st.popover(_("Import"), icon=":material/upload:"):
+    with st.popover(_("Import"), icon=":material/upload:", key=f"runs/import-popover/{version}"):
         file = st.file_uploader(_("Zip of a run"), type="zip", key=f"runs/import/{version}", max_upload_size=LARGEST_MB)
     if file is None:
         return
@@ -25,7 +25,7 @@ def bring_in() -> None:
         run_table.select([runs.import_zip(file).id])
     except PlaygroundError as error:
         st.session_state["runs/problem"] = str(error)
-    st.session_state["runs/import-version"] = version + 1  # an empty uploader: the next run of the script must not import it again
+    st.session_state["runs/import-version"] = version + 1  # a closed popover with an empty uploader: the next run must not import it again
     st.rerun()
 
 

@@ -133,7 +133,7 @@ def whole_sentences(text: str) -> str:
     return match.group() if match and readable else ""
 
 
-def story_pairs(model: str, prompts: list[Prompt], seed: int, each: int = 20, most: int = 5, margin: float = 0.5) -> list[PreferencePair]:
+def story_pairs(model: str, prompts: list[Prompt], seed: int, each: int = 40, most: int = 6, margin: float = 1.0) -> list[PreferencePair]:
     """Up to ``most`` pairs a prompt from ``each`` continuations of 60 tokens: of two, the one that VADER finds sadder is chosen.
 
     A text of the sadder half meets one of the gladder half, nearly as long, so that length does not give the preference away; their

@@ -297,7 +297,7 @@ def disk_full(error: BaseException, folder: Path) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return True
     text = str(error)
-    if "No space left" in text or "StorageFull" in text or "os error 28" in text:
+    if any(sign in text for sign in ("No space left", "StorageFull", "os error 28", "unexpected pos")):  # the last one is torch.save's
         return True
     writing = isinstance(error, OSError) or "writ" in text.lower() or type(error).__name__ == "SafetensorError"
     return writing and folder.exists() and shutil.disk_usage(folder).free < RESERVE_BYTES

@@ -17,9 +17,10 @@ from rlhf.config import Config
 from rlhf.errors import RunError
 from rlhf.preferences import Dataset, write_data
 from rlhf.runs import files
-from rlhf.runs.folder import Run, cannot_write, find_checkpoint, forget, open_run, queue_lock, runs_dir, valid_id
+from rlhf.runs.folder import Run, cannot_write, existing, find_checkpoint, forget, open_run, queue_lock, runs_dir, valid_id
 
 TRASH = ".trash"
+SCARCE_BYTES = 64 * 2**20
 _TOKEN = re.compile(r"(?P<id>[A-Za-z0-9][A-Za-z0-9._-]*)~[0-9a-f]{8}")
 
 
@@ -58,6 +59,7 @@ def create(
     model = re.sub(r"[^a-z0-9]+", "-", Path(config.model).name.lower()).strip("-")[:24] or "model"
     stem = f"{config.algorithm}-{model}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}"
     draft = root / f".new-{secrets.token_hex(6)}"
+    make_room(root)
     try:
         draft.mkdir(parents=True)
         write_data(draft / "data.jsonl", dataset)
@@ -111,7 +113,7 @@ def undo_delete(token: str, root: str | Path | None = None) -> Run:
     root = runs_dir(root)
     match = _TOKEN.fullmatch(token)
     if not match or not valid_id(match["id"]) or not (root / TRASH / token).is_dir():
-        raise RunError("This run is no longer in the trash.", "Deleted runs are kept for a day.")
+        raise RunError("This run is no longer in the trash.", "Deleted runs are kept for a day, or until the disk is full.")
     run = Run(match["id"], root)
     if run.path.exists():
         raise RunError(f"There is a run {run.id} again.", "Delete or rename its folder first.")
@@ -119,8 +121,14 @@ def undo_delete(token: str, root: str | Path | None = None) -> Run:
     return run
 
 
-def empty_trash(root: Path, older_than: float = 86_400.0) -> None:
-    """Removes for good what was deleted more than ``older_than`` seconds ago."""
-    for entry in (root / TRASH).glob("*~*"):
-        if time.time() - entry.stat().st_mtime > older_than:
-            shutil.rmtree(entry, ignore_errors=True)
+def empty_trash(root: Path, older_than: float = 86_400.0) -> bool:
+    """Removes for good what was deleted more than ``older_than`` seconds ago; whether there was any."""
+    old = [entry for entry in (root / TRASH).glob("*~*") if time.time() - entry.stat().st_mtime >= older_than]
+    for entry in old:
+        shutil.rmtree(entry, ignore_errors=True)
+    return bool(old)
+
+
+def make_room(root: Path) -> bool:
+    """Where the disk is nearly full, deleted runs go at once: a user who deletes them to go on must find the space free."""
+    return shutil.disk_usage(existing(root)).free < SCARCE_BYTES and empty_trash(root, older_than=0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sys
@@ -16,6 +17,7 @@ from rlhf import events
 from rlhf.errors import RunError
 from rlhf.runs import files
 from rlhf.runs.folder import Run, State, cannot_write
+from rlhf.runs.lifecycle import make_room
 
 DISK_FULL = "The disk is full: step {step} could not be written."
 DISK_FULL_DO = "Delete runs that you no longer need, or free space in another way, then resume: the run continues from its last checkpoint."
@@ -83,6 +85,7 @@ class RunWriter:
 
     def begin(self, message: str = "") -> None:
         """The run is taken up: running, in the phase of loading. Raises ``RunError``."""
+        make_room(self.run.root)
         try:
             files.write_json(self.run.path / "run.pid", {"pid": self._process.pid, "create_time": self._process.create_time()})
             files.reserve(self.run.path / ".reserve")
@@ -97,7 +100,12 @@ class RunWriter:
 
     def write(self, event: events.Event) -> None:
         try:
-            self._write(event)
+            try:
+                self._write(event)
+            except OSError as error:
+                if not (files.disk_full(error, self.run.path) and make_room(self.run.root)):
+                    raise
+                self._write(event)  # if a part of it is in the files already, readers take the later one
         except OSError as error:
             raise self._disk_failed(error, event.step) from error
 
@@ -155,9 +163,10 @@ class RunWriter:
             event.save(draft)
             files.write_json(draft / "checkpoint.json", {"step": event.step, "time": time.time()})
         except BaseException as error:
+            full = files.disk_full(error, self._checkpoints)  # asked before what was written of it is taken away
             shutil.rmtree(draft, ignore_errors=True)
-            if not isinstance(error, OSError) and files.disk_full(error, self._checkpoints):
-                raise OSError(28, str(error)) from error
+            if full and not isinstance(error, OSError):
+                raise OSError(errno.ENOSPC, str(error)) from error
             raise
         if target.is_dir():
             os.rename(target, old)  # killed here, Run.last finds the old one

@@ -89,7 +89,7 @@ def test_one_click_demo_survives_everything(demo_server, page, context):
 
         # to the end: before and after side by side, and they differ
         expect(page.get_by_text("Finished").first).to_be_visible(timeout=300_000)
-        expect(page.get_by_text(re.compile(r"^After: story \+ GRPO, step \d+"))).to_be_visible(timeout=20_000)
+        expect(page.get_by_text(re.compile(r"After: story \+ GRPO, step \d+"))).to_be_visible(timeout=20_000)
         expect(page.get_by_text("Before: story as it ships, step 0")).to_be_visible()
     finally:
         again.stop()

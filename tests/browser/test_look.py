@@ -84,5 +84,6 @@ def test_runs_overlay_download_delete_and_undo(server, page, finished):
     expect(page.get_by_role("button", name="Undo")).to_be_visible()
     assert two.id not in [run.id for run in runs.list_runs(server.runs_dir)]
     page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("button", name="Undo")).to_have_count(0)
     expect(panel(page).get_by_text("canned two").first).to_be_visible()
     assert two.id in [run.id for run in runs.list_runs(server.runs_dir)]

@@ -6,10 +6,13 @@ import errno
 import io
 import json
 import os
+import shutil
+import subprocess
 import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rlhf.errors import RunError
@@ -345,6 +348,67 @@ def test_a_disk_that_fills_up_ends_the_run_in_words(root, monkeypatch, what):
         for event in steady(settings(), DATA):
             writer.write(event)
     assert run.status.state == "finished" and len(run.metrics()) == 7
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True)
+    if not mounted or mounted.returncode:
+        pytest.skip("mounting is not permitted here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("library", ["torch", "safetensors"])
+def test_a_real_disk_that_fills_up(small_disk, library):
+    """With the libraries' own words for it, which differ from the system's."""
+    run = create(settings(), DATA, small_disk / "runs", queue=False)
+
+    def save(folder):
+        if library == "torch":
+            import torch
+
+            torch.save({"weights": torch.zeros(1_000_000)}, folder / "training_state.pt")
+        else:
+            from safetensors.numpy import save_file
+
+            save_file({"weights": np.zeros(1_000_000, np.float32)}, folder / "model.safetensors")
+
+    with RunWriter(run) as writer:
+        writer.begin()
+        for event in (Started(0, 6, {}), Step(1, {"reward": 1.0})):
+            writer.write(event)
+        with pytest.raises(RunError, match="disk is full"):
+            writer.write(Checkpoint(1, save, True))
+    assert run.status.state == "failed" and "disk is full" in run.status.message and len(run.metrics()) == 1
+
+    gone = finished(small_disk / "runs")
+    (gone.path / "events.jsonl").write_bytes(b"x" * 1_000_000)
+    delete(gone)  # what was deleted makes room at once
+
+    def fits(folder):
+        (folder / "weights").write_bytes(b"x" * 1_500_000)
+
+    with RunWriter(run) as writer:
+        writer.begin()
+        writer.write(Checkpoint(1, fits, True))
+    assert run.last_step == 1 and not list((small_disk / "runs" / ".trash").iterdir())
+
+    (small_disk / "rest").write_bytes(b"")
+    with RunWriter(run) as writer, open(small_disk / "rest", "wb", buffering=0) as rest:
+        writer.begin()
+        with pytest.raises(OSError, match="No space"):
+            while rest.write(b"x" * 4096):
+                pass
+        with pytest.raises(RunError, match="disk is full"):
+            for step in range(2, 200):
+                writer.write(Step(step, {"reward": 1.0}, {"reward": [0.0] * 256}))
+    assert run.status.state == "failed" and "disk is full" in run.status.message and run.problem == ""
+    records, offset = run.events()
+    assert offset == (run.path / "events.jsonl").stat().st_size and [r["seq"] for r in records] == list(range(len(records)))
 
 
 def test_a_disk_without_even_the_reserve_leaves_an_interrupted_run(root, monkeypatch):
