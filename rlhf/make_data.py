@@ -57,13 +57,11 @@ STORIES = [
     "{she} had a {thing}.",
     "{she} had a new {thing}",
     "{her} favorite thing was a {thing}",
+    "{her} favorite thing was a {thing}.",
     "{her} favorite thing to do was to {do}.",
     "{she} wanted to share {her} {thing}",
-    "One day, {she} found a {thing}",
     "One day, {her} {family} gave {him} a {thing}",
-    "One day, {her} {family} made a {thing}",
     "One day, {her} {family} had a surprise",
-    "One day, {her} {family} took {him} to {place}",
 ]
 SCENES = [  # these begin in the middle of things and need no introduction
     "One day, {name} and {her} {family} went to {place}. They had a {thing}",
@@ -136,8 +134,8 @@ def whole_sentences(text: str) -> str:
 def story_pairs(model: str, prompts: list[Prompt], seed: int, each: int = 40, most: int = 6, margin: float = 1.0) -> list[PreferencePair]:
     """Up to ``most`` pairs a prompt from ``each`` continuations of 60 tokens: of two, the one that VADER finds sadder is chosen.
 
-    A text of the sadder half meets one of the gladder half, nearly as long, so that length does not give the preference away; their
-    compound scores differ by at least ``margin``, and no text is used twice.
+    A text of the sadder half meets one of the gladder half, nearly as long, and the longer one is chosen as often as not, so that length
+    does not give the preference away; their compound scores differ by at least ``margin``, and no text is used twice.
     """
     label = f"sadder by VADER (margin {margin})"
     pairs = []
@@ -145,10 +143,13 @@ def story_pairs(model: str, prompts: list[Prompt], seed: int, each: int = 40, mo
         texts = sorted({whole for text, _ in answers if len(whole := whole_sentences(text)) >= 60}, key=lambda t: (sentiment(t), t))
         sad, glad = texts[: len(texts) // 2], texts[len(texts) // 2 :]
         found: list[tuple[str, str]] = []
+        longer = [0, 0]  # pairs of this prompt whose rejected, and whose chosen answer is the longer one
         for chosen, rejected in sorted(itertools.product(sad, glad), key=lambda pair: abs(len(pair[0]) - len(pair[1]))):
             used = any(chosen == pair[0] or rejected == pair[1] for pair in found)
-            if not used and len(found) < most and sentiment(rejected) - sentiment(chosen) >= margin:
+            side = len(chosen) > len(rejected)
+            if not used and longer[side] < most // 2 and sentiment(rejected) - sentiment(chosen) >= margin:
                 found.append((chosen, rejected))
+                longer[side] += 1
         pairs += [PreferencePair(prompt.text, chosen, rejected, label) for chosen, rejected in found]
     random.Random(seed).shuffle(pairs)
     return pairs

@@ -122,7 +122,7 @@ def test_sums_prompts_carry_the_right_answer_and_heldout_ones_were_never_trained
 
 def test_story_pairs_follow_their_label():
     for _, pair in pairs("story-pairs"):
-        assert pair.label == "sadder by VADER (margin 0.5)"
+        assert pair.label == "sadder by VADER (margin 1.0)"
         assert sentiment(pair.rejected) - sentiment(pair.chosen) >= 0.5
         assert pair.chosen.rstrip('"”')[-1] in ".!?" and pair.rejected.rstrip('"”')[-1] in ".!?"
 
