@@ -19,6 +19,7 @@ TORCH_FREE = [
     "rlhf.catalogue",
     "rlhf.config",
     "rlhf.errors",
+    "rlhf.estimate",
     "rlhf.events",
     "rlhf.jobs",
     "rlhf.metrics",
