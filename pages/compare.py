@@ -10,6 +10,7 @@ from pages.components.conditions import NONE, ask
 from pages.components.i18n import _
 from pages.components.text import plain
 from rlhf import compare, runs
+from rlhf.algorithms import writes
 from rlhf.compare import Side
 from rlhf.errors import PlaygroundError
 from rlhf.estimate import model_facts
@@ -21,7 +22,7 @@ LISTED = 200
 
 
 def draw() -> None:
-    available = [run for run in runs.list_runs()[:LISTED] if run.checkpoints() or run.last is not None]
+    available = [run for run in runs.list_runs()[:LISTED] if writes(run.algorithm) and (run.checkpoints() or run.last is not None)]
     _check_link({run.id for run in available})
     if not available:
         st.info(_("There is no trained model yet. Start a run, and compare it here."), icon=":material/info:")

@@ -28,6 +28,9 @@ navigation = {
         st.Page("model.py", title=_("Model"), icon=":material/psychology:"),
     ],
     _("Align"): [
+        st.Page("bradley_terry.py", title="Bradley–Terry", icon=":material/balance:"),
+        st.Page("sft.py", title="SFT", icon=":material/edit_note:"),
+        st.Page("reward_model.py", title=_("Reward model"), icon=":material/scale:"),
         st.Page("grpo.py", title="GRPO", icon=":material/groups:"),
         st.Page("ppo.py", title="PPO", icon=":material/school:"),
         st.Page("dpo.py", title="DPO", icon=":material/thumbs_up_down:"),

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlhf import __version__, doctor, runs
-from rlhf.algorithms import CONFIGS, KIND, make_config
+from rlhf.algorithms import CONFIGS, DATA, make_config
 from rlhf.config import Config
 from rlhf.errors import ConfigError, DataError, PlaygroundError
 from rlhf.events import Event, Phase, Step
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return make_data.main(arguments[1:])
     args = _parser().parse_args(arguments)
+    if getattr(args, "runs_dir", None):  # also for what finds a run by its id alone: a reward model
+        os.environ["RLHF_RUNS_DIR"] = str(args.runs_dir)
     try:
         return args.command(args)
     except PlaygroundError as error:
@@ -127,7 +129,7 @@ def train(args: argparse.Namespace) -> int:
     config = make_config(args.algorithm, **given)
     if not config.data:
         raise ConfigError("No data was named.", "Give --data the name of an embedded set, or a file.")
-    data = load_dataset("prompts" if KIND[args.algorithm] == "online" else "pairs", config.data, config.heldout)
+    data = load_dataset(DATA[args.algorithm], config.data, config.heldout)
     root = runs.runs_dir(args.runs_dir)
     with queue_lock(root):  # no worker may take it between the two
         run = runs.create(config, data, root, name=args.name)

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf.algorithms import make_config
+from rlhf.algorithms import make_config, writes
 from rlhf.config import Config, OnlineConfig, RewardTerm
 from rlhf.errors import ConfigError, DataError, RunError
 from rlhf.preferences import EMBEDDED, Prompt, load_dataset
@@ -75,6 +75,8 @@ def checkpoint_of(run: Run, name: str = "") -> CheckpointInfo:
 
 def tuned(run: Run, name: str = "") -> Side:
     """What the run had made of its model at a checkpoint (default: the newest). Raises ``RunError``."""
+    if not writes(run.algorithm):
+        raise RunError(f"The run {run.name} made a reward model, which writes no answers.", "Choose a run that trained a policy.")
     info = checkpoint_of(run, name)
     return Side(run.model, lineage(run, info.path), run.id, run.name, info.name, info.step, run.algorithm)
 

@@ -379,6 +379,56 @@ class DPOConfig(Config):
     )
 
 
+class SFTConfig(Config):
+    """Supervised fine-tuning; see rlhf/algorithms/sft.py."""
+
+    PRESETS: ClassVar = {
+        "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 3e-4, "steps": 40, "append_eos": False},
+        "sums": {"data": "sums-pairs", "tuning": "full", "learning_rate": 3e-4, "steps": 120, "examples_per_step": 64},
+        "other": {"data": "story-pairs", "learning_rate": 1e-4, "microbatch_size": 8, "examples_per_step": 8, "eval_prompts": 32},
+    }
+
+    algorithm: Literal["sft"] = "sft"
+    examples_per_step: int = setting(
+        32, "Prompts with their answers in a step.", "few", unit="examples", effect="less noise, slower steps", ge=1, le=4096
+    )
+    eval_prompts: int = setting(
+        200, "Held-out examples that are measured each time.", "logging", unit="examples", effect="less noise, more time", ge=1, le=10_000
+    )
+    max_response_tokens: int = setting(128, "Answers are cut to this length.", "data", unit="tokens", effect="slower steps", ge=1, le=4096)
+    append_eos: bool = setting(
+        True, "Put the end-of-text token after each answer, so that the model learns to end; off where answers are cut off mid-way.", "data"
+    )
+
+
+class RewardModelConfig(Config):
+    """A reward model trained on preference pairs; see rlhf/algorithms/reward_model.py."""
+
+    PRESETS: ClassVar = {
+        "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 3e-4, "steps": 40},
+        "sums": {"data": "sums-pairs", "tuning": "full", "learning_rate": 3e-4, "steps": 120},
+        "other": {"data": "story-pairs", "learning_rate": 1e-4, "microbatch_size": 8, "pairs_per_step": 8, "eval_prompts": 64},
+    }
+
+    algorithm: Literal["reward_model"] = "reward_model"
+    pairs_per_step: int = setting(32, "Preference pairs in a step.", "few", unit="pairs", effect="less noise, slower steps", ge=1, le=4096)
+    eval_prompts: int = setting(
+        300, "Held-out pairs that are measured each time.", "logging", unit="pairs", effect="less noise, more time", ge=1, le=10_000
+    )
+    max_response_tokens: int = setting(128, "Answers are cut to this length.", "data", unit="tokens", effect="slower steps", ge=1, le=4096)
+    margin: float = setting(
+        0.0,
+        "Margin by which the chosen answer's score must lead, times the strength of the preference.",
+        "regularisation",
+        effect="scores further apart",
+        ge=0,
+        le=100,
+    )
+    center_coef: float = setting(
+        0.01, "Weight of a term that keeps the scores of a pair around 0.", "regularisation", effect="scores closer to 0", ge=0, le=10
+    )
+
+
 def describe_validation(error: ValidationError) -> ConfigError:
     """The first problems of a pydantic error, in words: field, what was given, what is allowed."""
     lines = []

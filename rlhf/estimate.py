@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf.catalogue import CATALOGUE, model_path
-from rlhf.config import Config, DPOConfig, OnlineConfig
+from rlhf.config import Config, DPOConfig, OnlineConfig, RewardModelConfig, SFTConfig
 from rlhf.errors import PlaygroundError
-from rlhf.preferences import Dataset, PreferencePair
+from rlhf.preferences import Dataset, Demonstration, Item, PreferencePair
 
 if TYPE_CHECKING:
     from rlhf.runs import Run
@@ -173,7 +173,7 @@ def fit(config: Config, data: Dataset) -> Fit:
     """How the prompts of ``data`` (training, then held-out) fit into the context of the config's model beside the longest answer."""
     items = (*data.train, *data.heldout)
     room = response_tokens(config)
-    answers = tuple(text for item in items if isinstance(item, PreferencePair) for text in (item.chosen, item.rejected))
+    answers = tuple(answers_in(items))
     if answers:
         room = min(room, 1 + max(_counts(config.model, answers)[0]))
     counts, exact = _counts(config.model, tuple(item.prompt for item in items))
@@ -217,14 +217,22 @@ def sequences(config: Config) -> int:
     """Sequences that one step trains on."""
     if isinstance(config, OnlineConfig):
         return config.prompts_per_step * config.responses_per_prompt
-    return 2 * config.pairs_per_step if isinstance(config, DPOConfig) else config.microbatch_size
+    if isinstance(config, DPOConfig | RewardModelConfig):
+        return 2 * config.pairs_per_step
+    return config.examples_per_step if isinstance(config, SFTConfig) else config.microbatch_size
+
+
+def answers_in(items: Sequence[Item]) -> list[str]:
+    """The given answers of pairs and demonstrations."""
+    pairs = [text for item in items if isinstance(item, PreferencePair) for text in (item.chosen, item.rejected)]
+    return pairs + [item.response for item in items if isinstance(item, Demonstration)]
 
 
 def response_tokens(config: Config) -> int:
     """Longest response of the config, in tokens."""
     if isinstance(config, OnlineConfig):
         return config.max_new_tokens
-    return config.max_response_tokens if isinstance(config, DPOConfig) else 128
+    return config.max_response_tokens if isinstance(config, DPOConfig | RewardModelConfig | SFTConfig) else 128
 
 
 def work(config: Config, prompt_tokens: float = 16, answer_tokens: float | None = None) -> float:
@@ -232,7 +240,7 @@ def work(config: Config, prompt_tokens: float = 16, answer_tokens: float | None 
     answer = answer_tokens if answer_tokens is not None else response_tokens(config)
     n, length = sequences(config), prompt_tokens + answer
     if not isinstance(config, OnlineConfig):
-        return n * length * 4.0  # forward and backward, and the reference, which sees each pair once
+        return n * length * (4.0 if isinstance(config, DPOConfig) else 3.0)  # forward, backward; DPO's reference sees each pair once
     several = config.epochs * config.minibatches > 1
     passes = 3.0 * config.epochs + (1.0 if config.beta else 0.0) + (1.0 if several or config.algorithm == "ppo" else 0.0)
     return n * (3.0 * answer + passes * length)
@@ -286,13 +294,14 @@ def memory_parts(
     if facts.context:
         length = min(length, facts.context)
     caching = sequences(config) * length * layers * (facts.kv_width or 2 * hidden) * number if isinstance(config, OnlineConfig) else 0
+    scores = isinstance(config, RewardModelConfig)  # which has neither a reference nor an output for each word
     return {
         "process": PROCESS_BYTES if device == "cpu" else 0,
         "weights": facts.parameters * number,
-        "reference": facts.parameters * number if config.tuning == "full" else 0,
+        "reference": facts.parameters * number if config.tuning == "full" and not scores else 0,
         "optimizer": trained * 3 * number,
         "activations": rows * length * layers * hidden * 24 * number,
-        "logits": rows * min(answer + 1, length) * vocabulary * 3 * 4,
+        "logits": 0 if scores else rows * min(answer + 1, length) * vocabulary * 3 * 4,
         "cache": caching,
     }
 
@@ -355,7 +364,7 @@ def _lengths(config: Config, data: Dataset | None) -> Lengths:
     if not items:
         return Lengths()
     prompts, _ = token_counts(config.model, [item.prompt for item in items])
-    answers = [text for item in items if isinstance(item, PreferencePair) for text in (item.chosen, item.rejected)]
+    answers = answers_in(items)
     if not answers:
         return Lengths(statistics.fmean(prompts))
     counts = [min(count + 1, response_tokens(config)) for count in token_counts(config.model, answers)[0]]
@@ -383,6 +392,7 @@ def _same_size(run: Run, config: Config) -> bool:
         "group_size",
         "samples_per_prompt",
         "pairs_per_step",
+        "examples_per_step",
         "max_new_tokens",
         "max_response_tokens",
         "lora_rank",

@@ -278,6 +278,11 @@ class Policy:
         """Log-probabilities of the response tokens under the policy, (N, T) nats, with gradient. Padding holds arbitrary finite numbers."""
         return ops.token_logprobs(self._logits(self.model, sequences).logits, sequences.response_ids, temperature)
 
+    def logprobs_and_best(self, sequences: Sequences) -> tuple[Tensor, Tensor]:
+        """Also the token that the policy finds most probable at each place, (N, T)."""
+        logits = self._logits(self.model, sequences).logits
+        return ops.token_logprobs(logits, sequences.response_ids), logits.detach().argmax(-1)
+
     def logprobs_and_values(
         self, sequences: Sequences, temperature: float = 1.0, entropy: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | None]:

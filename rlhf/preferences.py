@@ -17,7 +17,7 @@ from rlhf.catalogue import ASSETS
 from rlhf.errors import DataError
 from rlhf.tables import Row, read_file, read_rows
 
-Kind = Literal["prompts", "pairs"]
+Kind = Literal["prompts", "pairs", "demonstrations"]
 MAX_TEXT = 50_000  # characters of one prompt or answer; more does not fit into any context that is trained here
 MAX_HELDOUT = 500  # split off at most this many, however large the file
 
@@ -36,20 +36,36 @@ class Prompt:
 
 @dataclass(frozen=True)
 class PreferencePair:
-    """Two answers to one prompt, of which ``chosen`` was preferred; ``label`` says by whom or by which rule."""
+    """Two answers to one prompt, of which ``chosen`` was preferred; ``label`` says by whom or by which rule.
+
+    ``strength`` is how strongly, 1 where nobody said: a reward model's margin is multiplied by it.
+    """
 
     prompt: str
     chosen: str
     rejected: str
     label: str = ""
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A prompt with an answer to imitate."""
+
+    prompt: str
+    response: str
+    label: str = ""
+
+
+Item = Prompt | PreferencePair | Demonstration
 
 
 @dataclass(frozen=True)
 class Dataset:
     """What a run trains on and what it is measured on; no prompt is in both. ``heldout`` is empty if there is only one prompt."""
 
-    train: tuple[Prompt | PreferencePair, ...]
-    heldout: tuple[Prompt | PreferencePair, ...]
+    train: tuple[Item, ...]
+    heldout: tuple[Item, ...]
     kind: Kind
     source: str
 
@@ -90,7 +106,10 @@ CHOSEN_COLUMNS = ("chosen", "preferred", "better", "winner", "chosenresponse", "
 REJECTED_COLUMNS = ("rejected", "dispreferred", "worse", "loser", "rejectedresponse", "responserejected")
 LABEL_COLUMNS = ("label", "rule")
 
-Item = TypeVar("Item", Prompt, PreferencePair)
+RESPONSE_COLUMNS = ("response", "completion", "output", "answer", "answers", "target", "solution", "assistant", *CHOSEN_COLUMNS)
+STRENGTH_COLUMNS = ("strength",)
+
+Parsed = TypeVar("Parsed", Prompt, PreferencePair, Demonstration)
 
 
 def parse_prompts(content: bytes | str, filename: str) -> list[Prompt]:
@@ -120,7 +139,21 @@ def parse_pairs(content: bytes | str, filename: str) -> list[PreferencePair]:
     return _parse(content, filename, _pair)
 
 
-def _parse(content: bytes | str, filename: str, convert: Callable[[Row], Item]) -> list[Item]:
+def parse_demonstrations(content: bytes | str, filename: str) -> list[Demonstration]:
+    """Prompts with the answer to imitate, of a .jsonl, .json, .csv, .tsv or .parquet file; also whole conversations, which end on the
+    answer.
+
+    Of a file of preference pairs the chosen answers are taken.
+
+    Raises:
+        DataError: names the file, the line or row, the reason, and what to do.
+    """
+    if filename.lower().endswith(".txt"):
+        raise DataError(f"{filename}: a text file cannot hold answers to prompts.", 'Use JSONL: {"prompt": …, "response": …}.')
+    return _parse(content, filename, _demonstration)
+
+
+def _parse(content: bytes | str, filename: str, convert: Callable[[Row], Parsed]) -> list[Parsed]:
     items = []
     for row in read_rows(content, filename):
         try:
@@ -168,11 +201,42 @@ def _pair(row: Row) -> PreferencePair:
     if not column and not prompt:
         _find(row.value, PROMPT_COLUMNS, "prompt")  # raises, naming the columns
     pair = PreferencePair(
-        _text(prompt, "prompt"), _text(chosen, "chosen", empty=True), _text(rejected, "rejected", empty=True), _label(row.value)
+        _text(prompt, "prompt"),
+        _text(chosen, "chosen", empty=True),
+        _text(rejected, "rejected", empty=True),
+        _label(row.value),
+        _strength(row.value),
     )
     if pair.chosen == pair.rejected:
         raise DataError(f"chosen and rejected are the same: {_short(pair.chosen)}.", "Remove the row: it prefers nothing.")
     return pair
+
+
+def _demonstration(row: Row) -> Demonstration:
+    if not isinstance(row.value, Mapping):
+        raise DataError("a demonstration must be an object with prompt and response.", f"Found: {_short(row.value)}.")
+    column, prompt = _find(row.value, PROMPT_COLUMNS, "prompt")
+    known, response = _find(row.value, RESPONSE_COLUMNS, "")
+    if isinstance(prompt, list) and not known:  # one conversation, the last turn of which is the answer
+        if len(prompt) < 2 or not isinstance(prompt[-1], Mapping):
+            raise DataError("the conversation has no answer.", "It must end on a turn of the assistant.")
+        prompt, response = _conversation(prompt[:-1]), _conversation(prompt[-1:])
+    elif not known:
+        _find(row.value, RESPONSE_COLUMNS, "response")  # raises, naming the columns
+    if isinstance(prompt, list):
+        prompt = _conversation(prompt, until_answer=True)
+    if isinstance(response, list):
+        response = _conversation(response[-1:])
+    return Demonstration(_text(prompt, column), _text(response, known or "response"), _label(row.value))
+
+
+def _strength(value: Mapping[str, Any]) -> float:
+    column, strength = _find(value, STRENGTH_COLUMNS, "")
+    if _missing(strength):
+        return 1.0
+    if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 < strength <= 100:
+        raise DataError(f"“{column}” is {_short(strength)}.", "Write a number above 0; 1 is an ordinary preference.")
+    return float(strength)
 
 
 def _label(value: Mapping[str, Any]) -> str:
@@ -253,17 +317,22 @@ def _split_dialogue(chosen: str, rejected: str) -> tuple[str, str, str]:
 # ---------------------------------------------------------------- data sets
 
 
-def split(items: Sequence[Prompt | PreferencePair], source: str, share: float = 0.1) -> Dataset:
+def kind_of(items: Sequence[Item]) -> Kind:
+    """By the first item; nothing is prompts."""
+    kinds: dict[type, Kind] = {PreferencePair: "pairs", Demonstration: "demonstrations"}
+    return kinds.get(type(items[0]), "prompts") if items else "prompts"
+
+
+def split(items: Sequence[Item], source: str, share: float = 0.1) -> Dataset:
     """Hold out a tenth of the prompts, chosen by a hash of their text: the same file is always split the same way.
 
     All rows of a prompt go to the same side. One prompt alone is not split: nothing is held out.
     """
-    kind: Kind = "pairs" if items and isinstance(items[0], PreferencePair) else "prompts"
     prompts = sorted({item.prompt for item in items}, key=lambda text: hashlib.sha256(text.encode()).digest())
     count = min(max(1, round(share * len(prompts))), MAX_HELDOUT) if len(prompts) > 1 else 0
     kept = set(prompts[:count])
     train = tuple(item for item in items if item.prompt not in kept)
-    return Dataset(train, tuple(item for item in items if item.prompt in kept), kind, source)
+    return Dataset(train, tuple(item for item in items if item.prompt in kept), kind_of(items), source)
 
 
 def load_dataset(kind: Kind, source: str, heldout: str = "") -> Dataset:
@@ -289,34 +358,46 @@ def load_dataset(kind: Kind, source: str, heldout: str = "") -> Dataset:
     return Dataset(tuple(train), tuple(held), kind, source)
 
 
-def _items(kind: Kind, source: str, held: bool) -> list[Prompt] | list[PreferencePair]:
+PARSERS: dict[Kind, Callable[[bytes | str, str], Sequence[Item]]] = {
+    "prompts": parse_prompts,
+    "pairs": parse_pairs,
+    "demonstrations": parse_demonstrations,
+}
+
+
+def fits(kind: Kind, item: EmbeddedSet) -> bool:
+    """Whether an embedded set can be read as ``kind``: the better answers of preference pairs are demonstrations."""
+    return item.kind == kind or (kind, item.kind) == ("demonstrations", "pairs")
+
+
+def _items(kind: Kind, source: str, held: bool) -> Sequence[Item]:
     known = EMBEDDED.get(source)
-    if known and known.kind != kind:
-        names = ", ".join(name for name, item in EMBEDDED.items() if item.kind == kind)
+    if known and not fits(kind, known):
+        names = ", ".join(name for name, item in EMBEDDED.items() if fits(kind, item))
         raise DataError(f"“{source}” holds {known.kind}, but this algorithm needs {kind}.", f"Choose {names}, or a file of {kind}.")
     path = (known.heldout_path if held else known.train_path) if known else Path(source).expanduser()
     if not source or not (known or path.is_file()):
         reason = "is a folder" if source and path.is_dir() else "is neither an embedded data set nor a file"
         raise DataError(f"“{source}” {reason}.", f"Choose one of {', '.join(EMBEDDED)}, or give the path of a file.")
-    parse = parse_prompts if kind == "prompts" else parse_pairs
-    return parse(read_file(path), path.name)
+    return PARSERS[kind](read_file(path), path.name)
 
 
-def to_record(item: Prompt | PreferencePair) -> dict[str, str]:
-    """The JSON object of a prompt or pair, as in the embedded files; what is empty is left out."""
+def to_record(item: Item) -> dict[str, Any]:
+    """The JSON object of a prompt, pair or demonstration, as in the embedded files; what is empty, or says nothing, is left out."""
     if isinstance(item, Prompt):
         return {"prompt": item.text} | ({"answer": item.answer} if item.answer is not None else {})
-    return {key: value for key, value in asdict(item).items() if key != "label" or value}
+    silent = {"label": "", "strength": 1.0}
+    return {key: value for key, value in asdict(item).items() if key not in silent or value != silent[key]}
 
 
-def write_items(path: Path, items: Iterable[Prompt | PreferencePair]) -> None:
-    """Write a JSONL file, one prompt or pair a line."""
+def write_items(path: Path, items: Iterable[Item]) -> None:
+    """Write a JSONL file, one item a line."""
     lines = (json.dumps(to_record(item), ensure_ascii=False) + "\n" for item in items)
     path.write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def write_data(path: Path, dataset: Dataset) -> None:
-    """Write the ``data.jsonl`` of a run: one prompt or pair a line with its ``split`` and ``source``."""
+    """Write the ``data.jsonl`` of a run: one item a line with its ``split`` and ``source``."""
     parts = (("train", dataset.train), ("heldout", dataset.heldout))
     lines = [
         json.dumps({"split": part, "source": dataset.source} | to_record(item), ensure_ascii=False)
@@ -332,8 +413,7 @@ def read_data(path: Path) -> Dataset:
     Raises:
         DataError: the file is missing or was changed into something else.
     """
-    parts: dict[str, list[Prompt | PreferencePair]] = {"train": [], "heldout": []}
-    kind: Kind = "prompts"
+    parts: dict[str, list[Item]] = {"train": [], "heldout": []}
     source = ""
     try:
         for line in path.read_text(encoding="utf-8").split("\n"):  # splitlines would also cut at U+2028 within a text
@@ -342,10 +422,11 @@ def read_data(path: Path) -> Dataset:
             record = json.loads(line)
             part, source = record.pop("split"), record.pop("source", "")
             if "chosen" in record:
-                kind = "pairs"
                 parts[part].append(PreferencePair(**record))
+            elif "response" in record:
+                parts[part].append(Demonstration(**record))
             else:
                 parts[part].append(Prompt(record["prompt"], record.get("answer")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"The run's data, {path.name}, cannot be read: {error}.", "Start a new run with its settings.") from None
-    return Dataset(tuple(parts["train"]), tuple(parts["heldout"]), kind, source)
+    return Dataset(tuple(parts["train"]), tuple(parts["heldout"]), kind_of(parts["train"] or parts["heldout"]), source)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import regex
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from rlhf.errors import RewardError
+from rlhf.errors import PlaygroundError, RewardError
 
 if TYPE_CHECKING:
     from rlhf.config import RewardTerm
@@ -263,6 +263,47 @@ def _negative(context: Context, options: Options) -> float:
     return -sentiment(context.response)
 
 
+# ---------------------------------------------------------------- a reward model
+
+
+class RewardModelOptions(Options):
+    source: str = Field(
+        "",
+        description="A run of the page Reward model (its id, or RUN_ID/step-N), a folder, or a Hub id (a classifier with one output).",
+        validate_default=True,
+        max_length=300,
+    )
+    normalise: bool = Field(
+        True, description="Shift and scale the scores to mean 0 and deviation 1 on the answers that the reward model was measured on."
+    )
+
+    @field_validator("source")
+    @classmethod
+    def _given(cls, source: str) -> str:
+        if not source.strip():
+            raise ValueError("choose a reward model: train one on the page Reward model first")
+        return source.strip()
+
+
+class RewardModelFunction(RewardFunction):
+    """Scores a whole batch in one pass of a reward model."""
+
+    def score_all(self, contexts: Sequence[Context], options: BaseModel) -> list[float]:
+        assert isinstance(options, RewardModelOptions)
+        from rlhf.reward_network import find_scorer  # torch: only where it is used
+
+        try:
+            scorer = find_scorer(options.source)
+            scores = scorer.scores([context.prompt for context in contexts], [context.response for context in contexts])
+        except PlaygroundError as error:
+            raise RewardError(f"The reward “{self.name}” cannot score: {error.what}", error.do) from error
+        return [(score - scorer.mean) / scorer.deviation for score in scores] if options.normalise else scores
+
+
+def _one_score(context: Context, options: RewardModelOptions) -> float:
+    return REWARDS["reward_model"].score_all([context], options)[0]
+
+
 for _function in (
     RewardFunction("positive", "Glad words score high, sad ones low (VADER's sentiment of the response).", _positive, range="−1 to 1"),
     RewardFunction("negative", "Sad words score high, glad ones low (minus VADER's sentiment).", _negative, range="−1 to 1"),
@@ -272,6 +313,9 @@ for _function in (
     RewardFunction("format", "1 if the whole response has the wanted form, else 0.", _format, FormatOptions, "0 or 1"),
     RewardFunction("length", "1 at the wanted number of tokens, falling smoothly to 0 on both sides.", _length, LengthOptions, "0 to 1"),
     RewardFunction("words", "Share of the wanted words that occur, minus that of the unwanted ones.", _words, WordsOptions, "−1 to 1"),
+    RewardModelFunction(
+        "reward_model", "The score of a reward model that was trained on preferences.", _one_score, RewardModelOptions, "any number"
+    ),
     RewardFunction("repetition", "Minus the share of word sequences said before.", _repetition, RepetitionOptions, "−1 to 0"),
 ):
     register(_function)

@@ -26,7 +26,7 @@ from transformers.cache_utils import DynamicLayer
 
 from rlhf import ops
 from rlhf.errors import DataError
-from rlhf.types import Rollout
+from rlhf.types import Rollout, Sequences
 
 
 class Interrupted(Exception):
@@ -111,6 +111,35 @@ def pad_left(rows: list[list[int]], pad: int, device: torch.device) -> tuple[Ten
     ids = torch.tensor([[pad] * (width - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[False] * (width - len(row)) + [True] * len(row) for row in rows], device=device)
     return ids, mask
+
+
+def pad_right(rows: list[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and their mask, (N, T), padded on the right; T is at least 1."""
+    width = max(1, *map(len, rows))
+    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows], device=device)
+    mask = torch.tensor([[True] * len(row) + [False] * (width - len(row)) for row in rows], device=device)
+    return ids, mask
+
+
+def encode_answers(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    answers: list[str],
+    context: int,
+    longest: int,
+    end: int,
+    append_end: bool,
+    device: torch.device,
+) -> Sequences:
+    """Prompts with given answers, N of each: an answer is followed by ``end`` where wanted, then cut to ``longest`` tokens.
+
+    Raises ``DataError`` for a prompt that is empty or leaves no room in the ``context`` for the longest answer.
+    """
+    rows = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) + [end] * append_end for text in answers]
+    rows = [row[:longest] for row in rows]
+    encoded = dict(zip(prompts, encode_prompts(tokenizer, prompts, context, max(map(len, rows))), strict=True))
+    prompt_ids, prompt_mask = pad_left([encoded[prompt] for prompt in prompts], end, device)
+    return Sequences(prompt_ids, prompt_mask, *pad_right(rows, end, device))
 
 
 def context_length(model: Any) -> int:

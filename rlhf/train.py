@@ -14,22 +14,26 @@ from typing import Any, Protocol
 import psutil
 import torch
 
-from rlhf.algorithms import CONFIGS
+from rlhf.algorithms import CONFIGS, MAKES
 from rlhf.config import Config, OnlineConfig
 from rlhf.errors import OutOfMemoryError, PlaygroundError
 from rlhf.events import Checkpoint, Event, Failed, Finished, Phase, Sample, Started, Step, Stopped
 from rlhf.optimisation import derive_seed
 from rlhf.policy import Policy, fetch, load_pretrained
 from rlhf.preferences import Dataset
+from rlhf.reward_network import RewardNetwork
 from rlhf.rollout import Interrupted, never
 
 STATE = "training_state.pt"
 
 
-class Algorithm(Protocol):
-    """What an algorithm's file offers: the class is named as the key of ``CONFIGS``, in capitals."""
+Network = Policy | RewardNetwork
 
-    def __init__(self, policy: Policy, config: Any, data: Dataset, interrupted: Callable[[], bool]) -> None: ...
+
+class Algorithm(Protocol):
+    """What an algorithm's file offers: a class named as the key of ``CONFIGS``, ``GRPO`` for grpo, ``RewardModel`` for reward_model."""
+
+    def __init__(self, policy: Any, config: Any, data: Dataset, interrupted: Callable[[], bool]) -> None: ...
     def step(self, step: int) -> Iterator[Event]:
         """One batch with all its inner updates; yields phases, samples and one ``Step``."""
         ...
@@ -44,7 +48,8 @@ class Algorithm(Protocol):
 
 def algorithm_class(name: str) -> type[Algorithm]:
     assert name in CONFIGS
-    return getattr(importlib.import_module(f"rlhf.algorithms.{name}"), name.upper())
+    class_name = name.title().replace("_", "") if "_" in name else name.upper()
+    return getattr(importlib.import_module(f"rlhf.algorithms.{name}"), class_name)
 
 
 def train(
@@ -77,7 +82,7 @@ class _Run:
         self.config, self.data, self.resume, self.parent, self.interrupted = config, data, resume, parent, interrupted
         self.done = 0  # steps that are complete
         self.owed = False  # the held-out figures of the last step were interrupted
-        self.policy: Policy | None = None
+        self.policy: Network | None = None
         self.algorithm: Algorithm | None = None
 
     def events(self) -> Iterator[Event]:
@@ -125,7 +130,8 @@ class _Run:
             torch.set_float32_matmul_precision("high")  # TF32
         # all weights in bfloat16 would lose most of AdamW's small updates to rounding
         dtype = "float32" if config.dtype == "auto" and config.tuning == "full" else config.dtype
-        self.policy = Policy(load_pretrained(config.model, config.device, dtype), config, self.parent)
+        network = Policy if MAKES[config.algorithm] == "policy" else RewardNetwork
+        self.policy = network(load_pretrained(config.model, config.device, dtype), config, self.parent)
         self.algorithm = algorithm_class(config.algorithm)(self.policy, config, self.data, self.interrupted)
         if self.resume is not None:
             self.policy.load(self.resume)
@@ -196,7 +202,7 @@ class _Run:
         }
 
 
-def memory_mib(policy: Policy | None) -> float:
+def memory_mib(policy: Network | None) -> float:
     """Memory in MiB: the peak on the GPU where there is one, else what this process holds now."""
     if policy is not None and policy.device.type == "cuda":
         return torch.cuda.max_memory_allocated(policy.device) / 2**20

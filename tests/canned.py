@@ -21,10 +21,10 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from rlhf.algorithms import KIND, make_config
+from rlhf.algorithms import CONFIGS, DATA, make_config
 from rlhf.catalogue import model_path
 from rlhf.events import Checkpoint, Event, Failed, Finished, Phase, Sample, Started, Step, Stopped
-from rlhf.preferences import Dataset, PreferencePair, Prompt
+from rlhf.preferences import Dataset, Demonstration, PreferencePair, Prompt
 from rlhf.runs import Run, RunWriter, create
 from rlhf.runs.folder import Request, State
 
@@ -56,8 +56,11 @@ def canned_data(algorithm: str, model: str = "story") -> Dataset:
         )
     else:
         prompts = tuple(Prompt(text) for text in (*PROMPTS, "Sam had a kite.", "Anna saw a frog."))
-    if KIND[algorithm] == "online":
+    if DATA[algorithm] == "prompts":
         return Dataset(train=prompts[:6], heldout=prompts[6:], kind="prompts", source="canned")
+    if DATA[algorithm] == "demonstrations":
+        shown = tuple(Demonstration(p.text, _answer(p, i, good=True), "canned") for i, p in enumerate(prompts))
+        return Dataset(train=shown[:6], heldout=shown[6:], kind="demonstrations", source="canned")
     pairs = tuple(PreferencePair(p.text, _answer(p, i, good=True), _answer(p, i, good=False), "canned") for i, p in enumerate(prompts))
     return Dataset(train=pairs[:6], heldout=pairs[6:], kind="pairs", source="canned")
 
@@ -161,8 +164,11 @@ def canned_events(config: Any, *, first: int = 0, last: int | None = None, weigh
         for item in luck.sample(data.train, min(config.sample_prompts, len(data.train))):
             yield Sample(step, _record(config, item, step / config.steps, tokenizer, luck))
         spread = [round(luck.gauss(0, 1), 5) for _ in range(64)]
-        if KIND[config.algorithm] == "preference":
-            yield Step(step, metrics, {"rewards/margins": [round(metrics["rewards/margins"] + 0.3 * v, 5) for v in spread]})
+        if config.algorithm == "sft":
+            yield Step(step, metrics)
+        elif DATA[config.algorithm] == "pairs":
+            key = "rewards/margins" if config.algorithm == "dpo" else "margin"
+            yield Step(step, metrics, {key: [round(metrics[key] + 0.3 * v, 5) for v in spread]})
         else:
             yield Step(step, metrics, {"advantages": spread, "reward": [round(metrics["reward"] + 0.3 * v, 5) for v in spread]})
         if step % config.checkpoint_every == 0:
@@ -180,6 +186,10 @@ EVALUATED = (
     "rewards/chosen",
     "rewards/rejected",
     "loss",
+    "accuracy",
+    "margin",
+    "perplexity",
+    "mean_token_accuracy",
 )
 
 
@@ -198,7 +208,21 @@ def _metrics(config: Any, step: int, luck: random.Random) -> dict[str, float]:
         "tokens_per_second": abs(noisy(3500, 60)),
         "memory": 610.0,
     }
-    if KIND[config.algorithm] == "preference":
+    if config.algorithm == "sft":
+        loss = noisy(2.4 - 0.6 * progress)
+        accuracy = min(1.0, noisy(0.45 + 0.1 * progress, 0.01))
+        return {**common, "loss": loss, "perplexity": math.exp(loss), "mean_token_accuracy": accuracy}
+    if config.algorithm == "reward_model":
+        lead = noisy(2.0 * progress, 0.05)
+        return {
+            **common,
+            "loss": math.log1p(math.exp(-lead)),
+            "accuracy": min(1.0, noisy(0.5 + 0.4 * progress, 0.02)),
+            "margin": lead,
+            "scores/chosen": lead / 2,
+            "scores/rejected": -lead / 2,
+        }
+    if config.algorithm == "dpo":
         margin = noisy(1.5 * progress, 0.05)
         return {
             **common,
@@ -244,13 +268,21 @@ def _metrics(config: Any, step: int, luck: random.Random) -> dict[str, float]:
 
 def _record(config: Any, item: Any, progress: float, tokenizer: Tokenizer, luck: random.Random) -> dict[str, Any]:
     """A line of samples.jsonl, without its step."""
+    if isinstance(item, Demonstration):
+        tokens = _tokens(tokenizer, item.response, luck, progress)
+        columns = {key: tokens[key] for key in ("ids", "strings", "logprobs")}
+        return {"split": "train", "prompt": item.prompt, "label": item.label, "responses": [{"text": item.response, "tokens": columns}]}
     if isinstance(item, PreferencePair):
         record: dict[str, Any] = {"split": "train", "prompt": item.prompt, "label": item.label}
         for side, text, sign in (("chosen", item.chosen, 1), ("rejected", item.rejected, -1)):
             tokens = _tokens(tokenizer, text, luck, sign * progress)
             moved = sum(a - b for a, b in zip(tokens["logprobs"], tokens["ref_logprobs"], strict=True))
             columns = {key: tokens[key] for key in ("ids", "strings", "logprobs", "ref_logprobs")}
-            record[side] = {"text": text, "reward": round(config.beta * moved, 6), "tokens": columns}
+            reward = round(config.beta * moved if config.algorithm == "dpo" else sign * progress, 6)
+            if config.algorithm == "reward_model":
+                n = len(tokens["ids"])
+                columns = {key: tokens[key] for key in ("ids", "strings")} | {"scores": [round(reward * (k + 1) / n, 5) for k in range(n)]}
+            record[side] = {"text": text, "reward": reward, "tokens": columns}
         return {**record, "margin": round(record["chosen"]["reward"] - record["rejected"]["reward"], 6)}
     good = [luck.random() < 0.2 + 0.7 * progress for _ in range(4)]
     rewards = [luck.uniform(0.4, 0.9) * (1 if well else -1) for well in good]
@@ -325,7 +357,7 @@ def _saver(config: Any, progress: float, weights: bool, resumable: bool) -> Call
 
 def canned_runs(root: str | Path) -> list[Run]:
     """A run of every algorithm, and one in every state; "running" is interrupted, as nobody runs it."""
-    runs = [canned_run(root, algorithm, seed=i, name=f"Canned {algorithm.upper()}") for i, algorithm in enumerate(KIND)]
+    runs = [canned_run(root, algorithm, seed=i, name=f"Canned {algorithm.upper()}") for i, algorithm in enumerate(CONFIGS)]
     runs.append(canned_run(root, "grpo", model="sums", name="Canned sums"))
     states: tuple[State, ...] = ("paused", "stopped", "interrupted", "failed", "queued")
     return runs + [canned_run(root, state=state, name=f"Canned {state}", seed=9) for state in states]

@@ -53,6 +53,7 @@ class About:
     plan: Callable[[Any, Dataset], str]
     presets: Sequence[Preset] = ()
     more: Callable[[], None] | None = None  # further explanation, below the formula
+    after: Callable[[str], None] | None = None  # what can be done with a run of it, by its id; drawn below its panel
 
 
 def draw(about: About) -> None:
@@ -74,6 +75,8 @@ def draw(about: About) -> None:
     with right:
         if run_id:
             live_panel(run_id)
+            if about.after:
+                about.after(run_id)
             _settings_of(about.algorithm, run_id)
         else:
             _no_run(about.algorithm)

@@ -14,7 +14,7 @@ from pages.components.i18n import _
 from pages.components.text import plain
 from rlhf import jobs
 from rlhf import runs as run_folders
-from rlhf.algorithms import KIND
+from rlhf.algorithms import DATA, writes
 from rlhf.catalogue import CATALOGUE
 from rlhf.config import Config, OnlineConfig
 from rlhf.errors import PlaygroundError
@@ -65,13 +65,12 @@ def setup(algorithm: str, plan: Callable[[Any, Dataset], str], presets: Sequence
 
 
 def _form(algorithm: str, plan: Callable[[Any, Dataset], str], presets: Sequence[Preset], shown: str | None) -> None:
-    online = KIND[algorithm] == "online"
     with st.container(gap="xxsmall"):
         model = _model(algorithm)
     standard = config_form.defaults(algorithm, model)
     parent = _start_from(algorithm, model)
     with st.container(gap="xxsmall"):
-        dataset = (data_editor.prompt_editor if online else data_editor.pair_editor)(algorithm, standard.data)
+        dataset = data_editor.editor(algorithm, DATA[algorithm], standard.data)
     given: dict[str, Any] = {"model": model, "adapter_from": parent}
     given["data"] = st.session_state.get(config_form.key(algorithm, "data"), standard.data)
     refused: list[str] = []
@@ -129,7 +128,7 @@ def _start_from(algorithm: str, model: str) -> str | None:
     """The model as it was released, or a checkpoint of a run of the same model."""
     names: list[str | None] = [None]
     for run in run_folders.list_runs()[:LISTED]:
-        if run.model == model:
+        if run.model == model and writes(run.algorithm):
             names += [f"{run.id}/{checkpoint.name}" for checkpoint in reversed(run.checkpoints())]
     if len(names) == 1:
         return None

@@ -63,11 +63,19 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         Chart(("loss",)),
         Chart(("grad_norm",)),
     ),
+    "sft": (Chart(("loss",)), Chart(("mean_token_accuracy",)), Chart(("perplexity",)), Chart(("grad_norm",))),
+    "reward_model": (
+        Chart(("accuracy",)),
+        Chart(("loss",)),
+        Chart(("scores/chosen", "scores/rejected")),
+        Chart(("margin",), distribution="margin"),
+        Chart(("grad_norm",)),
+    ),
 }
 COMPACT: dict[str, tuple[Chart, ...]] = {
     "grpo": _ONLINE[:2],
     "ppo": _ONLINE[:2],
-    "dpo": (CHARTS["dpo"][0], CHARTS["dpo"][1]),
+    **{name: CHARTS[name][:2] for name in ("dpo", "sft", "reward_model")},
 }
 _ROLES = {"chosen": theme.ROLE_COLOURS["chosen"], "rejected": theme.ROLE_COLOURS["rejected"]}
 _PARTS = (theme.GREEN, theme.PURPLE, theme.SKY)
@@ -197,7 +205,11 @@ def card(
             "type": "line", "x0": selected, "x1": selected, "y0": 0, "y1": 1, "yref": "paper",
             "line": {"color": theme.muted(is_dark), "width": 1, "dash": "dot"},
         }]  # fmt: skip
-    if chart.distribution:
+    if chart.distribution and chart.distribution != "advantages":
+        title, values = _(metric.label), []
+        definition = _("Lines from the bottom: 5th, 25th, 50th (median), 75th and 95th percentile over the step.")
+        reading = _(metric.definition)
+    elif chart.distribution:
         title = _("Advantages")
         values = []
         note = _("Lines from the bottom: 5th, 25th, 50th (median), 75th and 95th percentile of the advantages of the step's responses.")

@@ -19,9 +19,8 @@ from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.text import plain
 from rlhf.errors import DataError
-from rlhf.preferences import EMBEDDED, Dataset, Kind, PreferencePair, Prompt, load_dataset, parse_pairs, parse_prompts, split
+from rlhf.preferences import EMBEDDED, PARSERS, Dataset, Item, Kind, fits, load_dataset, split
 
-Item = Prompt | PreferencePair
 CUSTOM = "custom"
 HELD = "held out"
 EDITABLE_ROWS = 5000  # more than this is shown, not edited: the table would be slow
@@ -32,17 +31,25 @@ COLUMNS: dict[Kind, dict[str, str]] = {
         "answer": "The right answer, where there is one (for the reward “correct”).",
     },
     "pairs": {"prompt": "What both answers answer.", "chosen": "The better answer.", "rejected": "The worse answer."},
+    "demonstrations": {"prompt": "What is answered.", "response": "The answer to imitate."},
+}
+PASTED: dict[Kind, tuple[str, str]] = {  # what to paste, and an example
+    "prompts": ("One prompt a line.", "Once upon a time\nThe little dog"),
+    "pairs": (
+        "One JSON object a line, with “prompt”, “chosen” and “rejected”.",
+        '{"prompt": "Once", "chosen": " upon a time", "rejected": " twice"}',
+    ),
+    "demonstrations": ("One JSON object a line, with “prompt” and “response”.", '{"prompt": "Once", "response": " upon a time"}'),
 }
 
 
-def prompt_editor(algorithm: str, default: str) -> Dataset | None:
-    """Draw the choice of a prompt set; None where it cannot be used (the reason is shown)."""
-    return _editor(algorithm, "prompts", default)
-
-
-def pair_editor(algorithm: str, default: str) -> Dataset | None:
-    """Draw the choice of preference pairs; None where they cannot be used (the reason is shown)."""
-    return _editor(algorithm, "pairs", default)
+def titles(kind: Kind) -> tuple[str, str]:
+    """What the data is called, and the title of the dialog in which one gives one's own."""
+    return {
+        "prompts": (_("Prompts"), _("Your own prompts")),
+        "pairs": (_("Preference pairs"), _("Your own preference pairs")),
+        "demonstrations": (_("Answers to imitate"), _("Your own answers to imitate")),
+    }[kind]
 
 
 def use(algorithm: str, dataset: Dataset) -> None:
@@ -81,13 +88,13 @@ def _embedded(kind: Kind, name: str) -> Dataset:
     return load_dataset(kind, name)
 
 
-def _editor(algorithm: str, kind: Kind, default: str) -> Dataset | None:
+def editor(algorithm: str, kind: Kind, default: str) -> Dataset | None:
+    """Draw the choice of a data set; None where it cannot be used (the reason is shown)."""
     own: Dataset | None = st.session_state.get(_own_key(algorithm))
-    names = [name for name, entry in EMBEDDED.items() if entry.kind == kind] + ([CUSTOM] if own else [])
-    title = _("Prompts") if kind == "prompts" else _("Preference pairs")
+    names = [name for name, entry in EMBEDDED.items() if fits(kind, entry)] + ([CUSTOM] if own else [])
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="bottom"):
         chosen = st.selectbox(
-            title, names, index=names.index(default) if default in names else 0,
+            titles(kind)[0], names, index=names.index(default) if default in names else 0,
             key=config_form.key(algorithm, "data"), bind="query-params", persist_state="session",
             help=_("What the run trains on. Held-out items are never trained on; progress is measured on them."),
         )  # fmt: skip
@@ -113,8 +120,7 @@ def _name(name: str, own: Dataset | None) -> str:
 
 
 def _open_dialog(algorithm: str, kind: Kind, dataset: Dataset | None, source: str) -> None:
-    title = _("Your own prompts") if kind == "prompts" else _("Your own preference pairs")
-    st.dialog(title, width="large", on_dismiss="ignore")(_dialog)(algorithm, kind, dataset, source)
+    st.dialog(titles(kind)[1], width="large", on_dismiss="ignore")(_dialog)(algorithm, kind, dataset, source)
 
 
 def _dialog(algorithm: str, kind: Kind, dataset: Dataset | None, source: str) -> None:
@@ -204,7 +210,7 @@ def _edited(algorithm: str, kind: Kind, dataset: Dataset | None, source: str) ->
 
 def rows_to_items(kind: Kind, frame: pd.DataFrame) -> tuple[list[Item], list[Item]]:
     """Rows of the table → (items to train on, held-out items). Raises ``DataError`` that names the row."""
-    parse = parse_prompts if kind == "prompts" else parse_pairs
+    parse = PARSERS[kind]
     rows: list[tuple[int, str, bool]] = []  # (number in the table, as a line of JSON, held out)
     for n, row in enumerate(frame.to_dict("records"), start=1):
         cells = {name: row[name] if isinstance(row[name], str) else "" for name in COLUMNS[kind]}
@@ -230,16 +236,13 @@ def rows_to_items(kind: Kind, frame: pd.DataFrame) -> tuple[list[Item], list[Ite
 
 
 def _pasted(algorithm: str, kind: Kind) -> Dataset | None:
-    words = _("One prompt a line.") if kind == "prompts" else _("One JSON object a line, with “prompt”, “chosen” and “rejected”.")
-    example = (
-        "Once upon a time\nThe little dog" if kind == "prompts" else '{"prompt": "Once", "chosen": " upon a time", "rejected": " twice"}'
-    )
-    text = st.text_area(words, key=f"{algorithm}/pasted", persist_state="session", height=300, placeholder=example)
+    words, example = PASTED[kind]
+    text = st.text_area(_(words), key=f"{algorithm}/pasted", persist_state="session", height=300, placeholder=example)
     if not text.strip():
         return None
     name = _("pasted")
-    jsonl = kind == "pairs" or text.lstrip().startswith("{")
-    return split((parse_prompts if kind == "prompts" else parse_pairs)(text, f"{name}.jsonl" if jsonl else f"{name}.txt"), name)
+    jsonl = kind != "prompts" or text.lstrip().startswith("{")
+    return split(PARSERS[kind](text, f"{name}.jsonl" if jsonl else f"{name}.txt"), name)
 
 
 def _uploaded(algorithm: str, kind: Kind) -> Dataset | None:
@@ -249,7 +252,7 @@ def _uploaded(algorithm: str, kind: Kind) -> Dataset | None:
     file = st.file_uploader(words, type=TYPES if kind == "prompts" else TYPES[:-1], key=f"{algorithm}/upload")
     if file is None:
         return None
-    items = (parse_prompts if kind == "prompts" else parse_pairs)(file.getvalue(), file.name)
+    items = PARSERS[kind](file.getvalue(), file.name)
     _preview(kind, items)
     return split(items, file.name)
 

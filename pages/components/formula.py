@@ -16,6 +16,7 @@ import streamlit as st
 from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.text import plain
+from rlhf.bradley_terry import preference_probability
 
 
 @dataclass(frozen=True)
@@ -174,10 +175,16 @@ def explain(algorithm: str, config: Mapping[str, Any], record: Mapping[str, Any]
     if algorithm == "dpo":
         _explain_dpo(config, record, str(place), t)
         return
+    if algorithm == "reward_model":
+        _explain_reward_model(config, record, str(place), t)
+        return
     response = record["responses"][place]
     if t is None:
         return
     _token_line(response, t)
+    if algorithm == "sft":
+        _explain_sft(response, t)
+        return
     if record.get("split") == "heldout":
         st.caption(_("A held-out answer: it is measured and not trained on, so it has no advantage and no term in the loss."))
         if (kl := kl_term(response, t)) is not None:
@@ -186,6 +193,52 @@ def explain(algorithm: str, config: Mapping[str, Any], record: Mapping[str, Any]
         _explain_ppo(config, response, t)
     else:
         _explain_grpo(config, response, t)
+
+
+def _explain_sft(response: Mapping[str, Any], t: int) -> None:
+    logprobs = response["tokens"]["logprobs"]
+    loss = -_at(response["tokens"], "logprobs", t)
+    mean = -sum(logprobs) / len(logprobs)
+    _block(
+        rf"-\log\pi_\theta(y_t\mid x,y_{{<t}})=-\log {_tex(math.exp(-loss))}={_result(loss)}",
+        rf"\tfrac{{1}}{{|y|}}\textstyle\sum_t-\log\pi_\theta(y_t\mid x,y_{{<t}})={_result(mean)}",
+    )
+    st.caption(
+        _(
+            "The gradient raises this token's probability, the more the less likely it was: "
+            "its weight on the token's own logit is 1 − π, here {rest}."
+        ).format(rest=number(1 - math.exp(-loss), "share"))
+    )
+
+
+def _explain_reward_model(config: Mapping[str, Any], record: Mapping[str, Any], side: str, t: int | None) -> None:
+    chosen, rejected = float(record["chosen"]["reward"]), float(record["rejected"]["reward"])
+    probability = preference_probability(chosen, rejected)
+    margin = float(config.get("margin", 0.0))
+    lead = chosen - rejected - margin
+    loss = math.log1p(math.exp(-abs(lead))) + max(-lead, 0.0)  # −log σ(lead), which cannot overflow
+    moved = rf"-{_result(margin)}" if margin else ""
+    _block(
+        rf"P(y_w\succ y_l)=\sigma\big(r_w-r_l\big)=\sigma\big({_result(chosen)}-{_tex(rejected)}\big)={_result(probability)}",
+        rf"\mathcal{{L}}=-\log\sigma\big(r_w-r_l{'-m' if margin else ''}\big)"
+        rf"=-\log\sigma\big({_result(chosen)}-{_tex(rejected)}{moved}\big)={_result(loss)}",
+    )
+    st.caption(
+        _(
+            "The reward model gives the chosen answer a probability of {p} to be preferred. The gradient's weight is the rest, {rest}."
+        ).format(p=number(probability, "share"), rest=number(1 - probability, "share"))
+    )
+    if t is None or side not in ("chosen", "rejected"):
+        return
+    tokens = record[side]["tokens"]
+    score, before = _at(tokens, "scores", t), _at(tokens, "scores", t - 1) if t else None
+    words = _("Token {place} of {count}: “{token}”. Score after it: {score}.").format(
+        place=t + 1, count=len(tokens["ids"]), token=plain(tokens["strings"][t]).replace("\n", "") or "∅", score=number(score, sign=True)
+    )
+    if before is not None:
+        words += " " + _("It moved the score by {change}.").format(change=number(score - before, sign=True))
+    st.markdown(words)
+    st.caption(_("Only the score after the last token enters the loss; those before show what the model reacts to."))
 
 
 def _token_line(response: Mapping[str, Any], t: int) -> None:

@@ -7,6 +7,7 @@ nothing polls any more.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pages.components.numbers import duration, megabytes, number
 from pages.components.state import Feed
 from pages.components.text import plain
 from rlhf import jobs
+from rlhf.algorithms import writes
 from rlhf.errors import PlaygroundError
 from rlhf.metrics import describe
 from rlhf.runs import Run, Status
@@ -306,7 +308,10 @@ def _samples(run_id: str, alive: bool) -> None:
         samples.pane(feed, alive)
 
 
-_CHANGES = ("eval/reward", "eval/kl", "eval/rewards/accuracies", "eval/rewards/margins", "eval/completions/mean_length", "eval/entropy")
+_CHANGES = (
+    "eval/reward", "eval/kl", "eval/rewards/accuracies", "eval/rewards/margins", "eval/accuracy", "eval/margin", "eval/perplexity",
+    "eval/mean_token_accuracy", "eval/completions/mean_length", "eval/entropy",
+)  # fmt: skip
 
 
 def changes(feed: Feed) -> list[tuple[str, float, float]]:
@@ -343,7 +348,9 @@ def _afterwards(feed: Feed, status: Status) -> None:
             st.caption(_("The run ended before its held-out data was measured a second time."))
         st.markdown(f"**{_('Next')}**")
         with st.container(horizontal=True, gap="medium"):
-            if not status.discarded:
+            if not writes(feed.run.algorithm):
+                _use_as_reward(feed.run, status)
+            elif not status.discarded:
                 st.page_link(
                     "compare.py",
                     label=_("Compare its answers with the untouched model's"),
@@ -351,3 +358,14 @@ def _afterwards(feed: Feed, status: Status) -> None:
                     query_params={"run": feed.run.id},
                 )
             st.page_link("runs.py", label=_("All runs, their curves side by side"), icon=":material/stacked_line_chart:")
+
+
+def _use_as_reward(run: Run, status: Status) -> None:
+    """A trained reward model: to the pages on which a policy is trained against it."""
+    if status.discarded:
+        return
+    term = {"name": "reward_model", "options": {"source": run.id}}
+    for page, label, icon in (("grpo", "GRPO", "groups"), ("ppo", "PPO", "school")):
+        words = _("Train a policy against it: {algorithm}").format(algorithm=label)
+        query = {f"{page}.model": run.model, f"{page}.reward": json.dumps([term])}
+        st.page_link(f"{page}.py", label=words, icon=f":material/{icon}:", query_params=query)

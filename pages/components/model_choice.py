@@ -11,6 +11,7 @@ from pages.components.models import Frozen
 from pages.components.numbers import megabytes, number
 from pages.components.text import plain
 from rlhf import compare, runs
+from rlhf.algorithms import writes
 from rlhf.catalogue import CATALOGUE
 from rlhf.compare import Side
 from rlhf.errors import PlaygroundError
@@ -54,7 +55,7 @@ def _weights(model: str) -> str:
     """As released, or a checkpoint of a run of this model, as RUN_ID/step-N."""
     listed = runs.list_runs()
     names = {RELEASED: _("as released")}
-    for run in [run for run in listed if run.model == model][:LISTED_RUNS]:
+    for run in [run for run in listed if run.model == model and writes(run.algorithm)][:LISTED_RUNS]:
         for info in reversed(run.checkpoints()):
             names[f"{run.id}/{info.name}"] = _("{run}, step {step}").format(run=run.name, step=info.step)
     key = f"model-page/weights/{model}"

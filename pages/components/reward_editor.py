@@ -16,6 +16,7 @@ from pages.components import config_form
 from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.text import plain
+from rlhf import runs as run_folders
 from rlhf.config import RewardTerm, parse_reward
 from rlhf.errors import RewardError
 from rlhf.estimate import token_counts
@@ -103,6 +104,8 @@ def _row(algorithm: str, row: dict[str, Any], first: bool, only: bool) -> None:
             _("Weight"), value=float(row["weight"]), step=0.1, format="%g", key=f"{prefix}/weight", persist_state="session", width=92,
             label_visibility="visible" if first else "collapsed",
         )  # fmt: skip
+        if chosen == "reward_model":
+            _reward_model(row, prefix)
         _options(row, prefix)
         if not only:
             st.button(
@@ -119,13 +122,27 @@ def _remove(algorithm: str, row_id: int) -> None:
     store["rows"] = [row for row in store["rows"] if row["id"] != row_id]
 
 
+def _reward_model(row: dict[str, Any], prefix: str) -> None:
+    """Which one: a run of this app, or any folder or Hub id."""
+    runs = {run.id: run.name for run in run_folders.list_runs() if run.algorithm == "reward_model" and run.checkpoints()}
+    given = row["options"].get("source", "")
+    names = [*runs] if given in ("", *runs) else [given, *runs]
+    chosen = st.selectbox(
+        _("Reward model"), names, index=names.index(given) if given in names else None, format_func=lambda name: str(runs.get(name, name)),
+        key=f"{prefix}/source", persist_state="session", accept_new_options=True, placeholder=_("Choose, or type a Hub id or a folder"),
+        help=_("A run of the page Reward model, or a sequence classifier with one output: its Hub id, or a folder on the server."),
+    )  # fmt: skip
+    row["options"] = {**row["options"], "source": str(chosen or "").strip()}
+
+
 def _options(row: dict[str, Any], prefix: str) -> None:
     """A popover with the reward function's own options, where it has some."""
     function = REWARDS.get(row["name"])
-    if function is None or not function.options.model_fields:
+    fields = {name: field for name, field in function.options.model_fields.items() if name != "source"} if function else {}
+    if function is None or not fields:
         return
     with st.popover(_("Options"), icon=":material/tune:", type="tertiary", key=f"{prefix}/{row['name']}/options"):
-        for name, field in function.options.model_fields.items():
+        for name, field in fields.items():
             standard = field.get_default(call_default_factory=True)
             given = row["options"].get(name, standard)
             value = config_form.field_widget(

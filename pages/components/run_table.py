@@ -14,7 +14,6 @@ from pages.components.i18n import _
 from pages.components.live import state_name
 from pages.components.numbers import number
 from rlhf import runs
-from rlhf.algorithms import KIND
 from rlhf.errors import PlaygroundError
 from rlhf.metrics import describe
 from rlhf.runs import Run
@@ -27,7 +26,7 @@ SELECTED = "runs/selected"
 
 def main_metric(algorithm: str) -> str:
     """What a run of this algorithm is about."""
-    return "rewards/accuracies" if KIND.get(algorithm) == "preference" else "reward"
+    return {"dpo": "rewards/accuracies", "reward_model": "accuracy", "sft": "mean_token_accuracy"}.get(algorithm, "reward")
 
 
 def curve(rows: Sequence[Mapping[str, Any]], key: str) -> list[float]:

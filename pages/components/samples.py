@@ -36,6 +36,7 @@ def colourings(algorithm: str, record: Record) -> list[Colouring]:
         Colouring("moved", _("Change of log-probability, policy − reference"), "diverging"),
         Colouring("ratio", _("Ratio − 1"), "diverging"),
         Colouring("k3", _("KL, k3 (nats)"), "sequential"),
+        Colouring("scores", _("Score after the token"), "diverging"),
         Colouring("surprise", _("Surprise, −log π (nats)"), "sequential"),
         Colouring("entropies", _("Entropy (nats)"), "sequential"),
         Colouring("values", _("Critic's value"), "diverging"),
@@ -71,16 +72,18 @@ def token_values(answer: Record, colouring: str) -> list[float]:
 def answers_of(record: Record) -> list[tuple[int | str, Record]]:
     """(place in the record, answer): responses with the best reward first, or the chosen and the rejected answer."""
     if "responses" in record:
-        return sorted(enumerate(record["responses"]), key=lambda item: -item[1]["reward"])
+        return sorted(enumerate(record["responses"]), key=lambda item: -item[1].get("reward", 0.0))
     return [(side, record[side]) for side in ("chosen", "rejected") if side in record]
 
 
 def heading(place: int | str, answer: Record) -> str:
     """The line above an answer."""
-    if place == "chosen":
-        return f"{_('Chosen')} · {_('implicit reward')} {number(answer['reward'], sign=True)}"
-    if place == "rejected":
-        return f"{_('Rejected')} · {_('implicit reward')} {number(answer['reward'], sign=True)}"
+    if place in ("chosen", "rejected"):
+        side = _("Chosen") if place == "chosen" else _("Rejected")
+        what = _("score") if "scores" in answer["tokens"] else _("implicit reward")
+        return f"{side} · {what} {number(answer['reward'], sign=True)}"
+    if "reward" not in answer:  # an answer to imitate
+        return _("{count} tokens").format(count=len(answer["tokens"]["ids"]))
     parts = [f"{_('reward')} {number(answer['reward'], sign=True)}"]
     if len(answer.get("reward_parts", {})) > 1:
         parts[0] += " (" + ", ".join(f"{name} {number(value, sign=True)}" for name, value in answer["reward_parts"].items()) + ")"
@@ -197,7 +200,7 @@ def _row(place: int | str, answer: Record, colouring: Colouring | None) -> Token
 
 
 def _formula_pane(algorithm: str, feed: Feed, record: Record, place: int | str | None, token: int | None) -> None:
-    if place is None and algorithm != "dpo":
+    if place is None and "chosen" not in record:
         st.caption(f":material/touch_app: {_('Click a token to see the formula with its numbers put in.')}")
         return
     with st.container(border=True, key="token-formula"):

@@ -16,7 +16,7 @@ from pages.components.i18n import _
 from pages.components.numbers import duration, megabytes
 from pages.components.text import plain
 from rlhf import jobs, runs
-from rlhf.algorithms import KIND
+from rlhf.algorithms import CONFIGS
 
 ACTIVE_SECONDS = 2.0
 IDLE_SECONDS = 10.0  # a run may be started from another window or the command line
@@ -26,12 +26,12 @@ _SHOWN = 6
 
 def sidebar() -> None:
     """Draw it, and keep it fresh from a fragment of its own."""
-    busy = any(run.algorithm in KIND for run in jobs.active(runs.runs_dir()))
+    busy = any(run.algorithm in CONFIGS for run in jobs.active(runs.runs_dir()))
     st.fragment(_sidebar, run_every=ACTIVE_SECONDS if busy else IDLE_SECONDS, key="sidebar")(busy)
 
 
 def _sidebar(busy: bool) -> None:
-    active = [run for run in jobs.active(runs.runs_dir()) if run.algorithm in KIND]  # a damaged or newer one has no page
+    active = [run for run in jobs.active(runs.runs_dir()) if run.algorithm in CONFIGS]  # a damaged or newer one has no page
     if bool(active) != busy:
         st.rerun()  # only to change how often this is refreshed
     with st.container(key="sidebar-runs", gap="xsmall"):

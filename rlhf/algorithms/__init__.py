@@ -6,13 +6,28 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from rlhf.config import Config, DPOConfig, GRPOConfig, PPOConfig, describe_validation
+from rlhf.config import Config, DPOConfig, GRPOConfig, PPOConfig, RewardModelConfig, SFTConfig, describe_validation
 from rlhf.errors import ConfigError
+from rlhf.preferences import Kind
 
-CONFIGS: dict[str, type[Config]] = {"grpo": GRPOConfig, "ppo": PPOConfig, "dpo": DPOConfig}
+CONFIGS: dict[str, type[Config]] = {
+    "sft": SFTConfig,
+    "reward_model": RewardModelConfig,
+    "grpo": GRPOConfig,
+    "ppo": PPOConfig,
+    "dpo": DPOConfig,
+}
 
-# What an algorithm trains on: prompts that it answers itself ("online"), or pairs of answers ("preference").
-KIND: dict[str, Literal["online", "preference"]] = {"grpo": "online", "ppo": "online", "dpo": "preference"}
+# What an algorithm trains on: prompts that it answers itself, pairs of answers, or answers to imitate.
+DATA: dict[str, Kind] = {"sft": "demonstrations", "reward_model": "pairs", "grpo": "prompts", "ppo": "prompts", "dpo": "pairs"}
+
+# What it makes: a policy, which writes answers, or a reward model, which scores them.
+MAKES: dict[str, Literal["policy", "reward model"]] = {name: "reward model" if name == "reward_model" else "policy" for name in CONFIGS}
+
+
+def writes(algorithm: str) -> bool:
+    """Whether a run of it makes a policy, which answers prompts (also of an algorithm that only a later version knows)."""
+    return MAKES.get(algorithm, "policy") == "policy"
 
 
 def make_config(algorithm: str, **fields: Any) -> Config:

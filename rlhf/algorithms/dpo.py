@@ -29,7 +29,7 @@ from rlhf.events import Event, Phase, Sample, Step
 from rlhf.optimisation import Updater, batch_indices
 from rlhf.policy import Policy
 from rlhf.preferences import Dataset, PreferencePair
-from rlhf.rollout import Interrupted, encode_prompts, end_ids, pad_left, token_strings
+from rlhf.rollout import Interrupted, encode_answers, end_ids, token_strings
 from rlhf.types import Sequences, Stats
 
 
@@ -84,18 +84,11 @@ class DPO:
 
     def _encode(self, pairs: Sequence[PreferencePair]) -> Sequences:
         """2n sequences: the chosen answers, then the rejected ones."""
-        tokenizer, config = self.policy.tokenizer, self.config
-        answers: list[list[int]] = []
-        for text in [p.chosen for p in pairs] + [p.rejected for p in pairs]:
-            ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-            ids = [*ids, self.end] if config.append_eos else ids
-            answers.append(ids[: config.max_response_tokens])
-        width = max(1, *map(len, answers))
-        prompts = encode_prompts(tokenizer, [p.prompt for p in pairs], self.policy.context, width)
-        prompt_ids, prompt_mask = pad_left(prompts * 2, self.end, self.policy.device)
-        response_ids = torch.tensor([a + [self.end] * (width - len(a)) for a in answers], device=self.policy.device)
-        response_mask = torch.tensor([[True] * len(a) + [False] * (width - len(a)) for a in answers], device=self.policy.device)
-        return Sequences(prompt_ids, prompt_mask, response_ids, response_mask)
+        config, policy = self.config, self.policy
+        prompts = [pair.prompt for pair in pairs] * 2
+        answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+        longest = config.max_response_tokens
+        return encode_answers(policy.tokenizer, prompts, answers, policy.context, longest, self.end, config.append_eos, policy.device)
 
     def _reference_logprobs(self, pairs: Sequence[PreferencePair], sequences: Sequences) -> Tensor:
         """(2n, T) nats; each pair goes through the reference once in a run."""

@@ -12,12 +12,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from trl import DPOTrainer, GRPOTrainer
+from trl import DPOTrainer, GRPOTrainer, RewardTrainer
 
 from rlhf.algorithms.dpo import dpo_loss
 from rlhf.algorithms.grpo import grpo_loss
 from rlhf.algorithms.ppo import policy_loss, value_loss
-from rlhf.ops import kl_estimate, masked_mean
+from rlhf.algorithms.reward_model import bradley_terry_loss
+from rlhf.algorithms.sft import sft_loss
+from rlhf.ops import kl_estimate, masked_mean, token_logprobs
 
 pytestmark = pytest.mark.parity
 F64 = torch.float64
@@ -344,3 +346,45 @@ def test_ppo_losses_keep_padding_out():
         close(spoiled.detach(), clean)
         spoiled.backward()
         assert (values.grad[~mask] == 0).all() and values.grad.isfinite().all()
+
+
+# ---------------------------------------------------------------- reward model
+
+
+@pytest.mark.parametrize("center", [0.0, 0.01, 0.5])
+@pytest.mark.parametrize("with_margin", [False, True])
+def test_reward_loss_as_trl(with_margin, center):
+    chosen, rejected = rand(7, seed=1, scale=3).requires_grad_(), rand(7, seed=2, scale=3).requires_grad_()
+    margin = rand(7, seed=3).abs() if with_margin else None
+    loss, stats = bradley_terry_loss(chosen, rejected, margin, center)
+    ours = torch.autograd.grad(loss, (chosen, rejected))
+
+    stand_in = SimpleNamespace(
+        model=SimpleNamespace(training=True),
+        args=SimpleNamespace(center_rewards_coefficient=center or None),
+        accelerator=OneProcess(),
+        _metrics=defaultdict(lambda: defaultdict(list)),
+        _total_train_tokens=0,
+        _tp_size=1,
+    )
+    inputs = {"attention_mask": torch.ones(14, 3, dtype=torch.long)} | ({"margin": margin} if with_margin else {})
+    theirs = RewardTrainer.compute_loss(
+        stand_in,  # pyright: ignore[reportArgumentType]
+        lambda **_: SimpleNamespace(logits=torch.cat([chosen, rejected])[:, None]),
+        inputs,
+    )
+    close(loss, theirs)
+    for mine, expected in zip(ours, torch.autograd.grad(theirs, (chosen, rejected)), strict=True):
+        close(mine, expected)
+    metrics = stand_in._metrics["train"]
+    assert float(stats["accuracy"]) == pytest.approx(metrics["accuracy"][0])
+    assert float(stats["margin"]) == pytest.approx(metrics["margin"][0])
+
+
+def test_sft_loss_is_torchs_cross_entropy_over_the_response():
+    logits, ids = rand(3, 5, 11, seed=4).requires_grad_(), torch.randint(0, 11, (3, 5), generator=torch.Generator().manual_seed(0))
+    mask = lengths_mask([5, 2, 3], 5)
+    loss, _ = sft_loss(token_logprobs(logits, ids), mask)
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.masked_fill(~mask, -100).flatten())
+    close(loss, expected)
+    close(*(torch.autograd.grad(value, logits)[0] for value in (loss, expected)))

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from rlhf import rewards
-from rlhf.algorithms import CONFIGS, make_config
+from rlhf.algorithms import CONFIGS, DATA, make_config
 from rlhf.events import Checkpoint, Failed, Finished, Phase, Sample, Started, Step, Stopped
-from rlhf.preferences import Dataset, PreferencePair, Prompt
+from rlhf.preferences import Dataset, Demonstration, PreferencePair, Prompt
 from rlhf.train import train
 
 SUMS = [(a, b) for a in (10, 24, 37, 58) for b in (11, 26, 45, 49)]
@@ -27,10 +27,18 @@ PAIRS = Dataset(
     kind="pairs",
     source="test",
 )
+ANSWERS = Dataset(
+    train=tuple(Demonstration(pair.prompt, pair.chosen) for pair in PAIRS.train if isinstance(pair, PreferencePair)),
+    heldout=tuple(Demonstration(pair.prompt, pair.chosen) for pair in PAIRS.heldout if isinstance(pair, PreferencePair)),
+    kind="demonstrations",
+    source="test",
+)
 SMALL = {
     "grpo": {"prompts_per_step": 4, "group_size": 4, "epochs": 2, "beta": 0.1},
     "ppo": {"prompts_per_step": 4, "samples_per_prompt": 2, "minibatches": 2},
     "dpo": {"pairs_per_step": 4},
+    "reward_model": {"pairs_per_step": 4, "microbatch_size": 3},
+    "sft": {"examples_per_step": 4, "microbatch_size": 3},
 }
 
 
@@ -41,7 +49,7 @@ def configure(algorithm, **fields):
 
 
 def data_for(algorithm):
-    return PAIRS if algorithm == "dpo" else PROMPTS
+    return {"prompts": PROMPTS, "pairs": PAIRS, "demonstrations": ANSWERS}[DATA[algorithm]]
 
 
 def run(config, data=None, folder: Path | None = None, **kwargs):
@@ -79,6 +87,13 @@ def test_a_run_tells_its_story(algorithm, tmp_path):
             assert {len(v) for v in tokens.values()} == {len(tokens["ids"])}
     if algorithm == "dpo":
         assert steps[0].metrics["eval/rewards/accuracies"] == 0.5 and steps[0].metrics["eval/loss"] == pytest.approx(math.log(2), abs=1e-6)
+    elif algorithm == "sft":
+        assert steps[0].metrics["eval/perplexity"] == pytest.approx(math.exp(steps[0].metrics["eval/loss"]))
+        assert 0 <= steps[0].metrics["eval/mean_token_accuracy"] <= 1
+    elif algorithm == "reward_model":
+        figures = steps[0].metrics
+        assert figures["eval/accuracy/low"] <= figures["eval/accuracy"] <= figures["eval/accuracy/high"]
+        assert figures["eval/margin"] == pytest.approx(figures["eval/scores/chosen"] - figures["eval/scores/rejected"], abs=1e-5)
     else:
         assert steps[0].metrics["eval/kl"] == pytest.approx(0, abs=1e-6)
         assert {"reward", "reward_std", "kl", "entropy", "loss", "grad_norm", "advantages/std", "step_time"} <= steps[1].metrics.keys()
