@@ -28,6 +28,7 @@ from rlhf import ops
 from rlhf.catalogue import CATALOGUE, model_path
 from rlhf.config import Config
 from rlhf.errors import ConfigError, ModelError
+from rlhf.forward import logprobs_of, response_parts, states_of
 from rlhf.rollout import context_length, encode_prompt
 from rlhf.types import Sequences
 
@@ -276,46 +277,29 @@ class Policy:
 
     def logprobs(self, sequences: Sequences, temperature: float = 1.0) -> Tensor:
         """Log-probabilities of the response tokens under the policy, (N, T) nats, with gradient. Padding holds arbitrary finite numbers."""
-        return ops.token_logprobs(self._logits(self.model, sequences).logits, sequences.response_ids, temperature)
+        return logprobs_of(response_parts(self.model, sequences), temperature)
 
     def logprobs_and_best(self, sequences: Sequences) -> tuple[Tensor, Tensor]:
         """Also the token that the policy finds most probable at each place, (N, T)."""
-        logits = self._logits(self.model, sequences).logits
-        return ops.token_logprobs(logits, sequences.response_ids), logits.detach().argmax(-1)
+        parts = response_parts(self.model, sequences)
+        return logprobs_of(parts), torch.cat([part.logits.detach().argmax(-1) for part in parts], 1)
 
     def logprobs_and_values(
         self, sequences: Sequences, temperature: float = 1.0, entropy: bool = False
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Also the critic's V(s_t), (N, T), of the state before each response token, and the entropy (N, T) if wanted."""
         assert self.value_head is not None
-        out = self._logits(self.model, sequences, hidden=True)
-        steps = sequences.response_ids.shape[1]
-        states = out.hidden_states[-1][:, -steps - 1 : -1]
-        values = self.value_head(states.float()).squeeze(-1)
-        logprobs = ops.token_logprobs(out.logits, sequences.response_ids, temperature)
-        return logprobs, values, ops.entropy(out.logits, temperature) if entropy else None
+        parts = response_parts(self.model, sequences, states=True)
+        values = self.value_head(states_of(parts).float()).squeeze(-1)
+        entropies = torch.cat([ops.entropy(part.logits, temperature) for part in parts], 1) if entropy else None
+        return logprobs_of(parts, temperature), values, entropies
 
     @torch.no_grad()
     def reference_logprobs(self, sequences: Sequences, temperature: float = 1.0, rows: int = 64) -> Tensor:
         """Log-probabilities under the reference, (N, T) nats, ``rows`` sequences at a time."""
         with self._as_reference() as model:
-            parts = [
-                ops.token_logprobs(self._logits(model, part).logits, part.response_ids, temperature)
-                for part in (sequences.rows(slice(i, i + rows)) for i in range(0, len(sequences), rows))
-            ]
-        return torch.cat(parts)
-
-    def _logits(self, model: Any, sequences: Sequences, hidden: bool = False) -> Any:
-        """Forward pass; ``logits`` (N, T, V) of the positions that predict the response."""
-        ids = torch.cat([sequences.prompt_ids, sequences.response_ids], 1)
-        steps = sequences.response_ids.shape[1]
-        inputs: dict[str, Any] = {"input_ids": ids, "logits_to_keep": steps + 1, "use_cache": False}
-        if not bool(sequences.prompt_mask.all()):  # padding on the right needs no mask: nothing looks at it
-            mask = torch.cat([sequences.prompt_mask, torch.ones_like(sequences.response_mask)], 1).long()
-            inputs |= {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
-        out = model(**inputs, output_hidden_states=hidden)
-        out.logits = out.logits[:, -steps - 1 : -1]
-        return out
+            starts = range(0, len(sequences), rows)
+            return torch.cat([logprobs_of(response_parts(model, sequences.rows(slice(i, i + rows))), temperature) for i in starts])
 
     def save(self, folder: Path) -> None:
         """Adapter or all weights, as ``PeftModel`` or ``AutoModelForCausalLM`` read them, and the tokenizer with full weights."""
