@@ -29,13 +29,16 @@ if run_id:
 st.divider()
 cards = [
     ("model.py", ":material/psychology:", _("Model"), _("Load a model, let it write, and see the probability of every next token.")),
+    ("bradley_terry.py", ":material/balance:", "Bradley–Terry", _("How scores become preferences, and votes become scores.")),
+    ("reward_model.py", ":material/scale:", _("Reward model"), _("Votes become a number that a policy can be trained on.")),
+    ("sft.py", ":material/edit_note:", "SFT", _("Imitate given answers: the stage before preferences.")),
     ("grpo.py", ":material/groups:", "GRPO", _("Answers compete within a group; the better half is reinforced.")),
     ("ppo.py", ":material/school:", "PPO", _("A critic learns what to expect; what beats it is reinforced.")),
     ("dpo.py", ":material/thumbs_up_down:", "DPO", _("Learn from pairs, a preferred and a rejected answer, without sampling.")),
     ("compare.py", ":material/compare:", _("Compare"), _("The same prompts before and after, side by side, token by token.")),
     ("runs.py", ":material/stacked_line_chart:", _("Runs"), _("All runs: curves over one another, settings, downloads.")),
 ]
-for row in (cards[:3], cards[3:]):
+for row in (cards[:3], cards[3:6], cards[6:]):
     for column, (page, icon, title, text) in zip(st.columns(3), row, strict=True):
         with column.container(border=True, height="stretch"):
             st.page_link(page, label=f"**{title}**", icon=icon)

@@ -32,13 +32,17 @@ def draw() -> None:
             )
             slope = _("Its derivative by Δ: σ(Δ) − 1. The surer the model is of a right vote, the less it learns from it.")
             st.metric(_("Gradient"), number(p - 1), width="content", help=slope)
-        put_in = rf"\sigma({number(a)}-{number(b)})=\frac{{1}}{{1+e^{{{number(-difference)}}}}}={number(p)}".replace("−", "-")
-        st.latex(rf"P(a\succ b)=\sigma(r_a-r_b)={put_in}")
+        put_in = rf"\sigma({number(a)}-{_bracketed(b)})=\frac{{1}}{{1+e^{{{number(-difference)}}}}}={number(p)}".replace("−", "-")
+        st.latex(rf"\begin{{aligned}}P(a\succ b)&=\sigma(r_a-r_b)\\&={put_in}\end{{aligned}}")
     with right:
         st.plotly_chart(_curve(difference), theme=None, config={"displayModeBar": False}, key="bt/curve")
         st.caption(_("Only the difference of the scores counts: move both by the same amount, and nothing changes."))
     _relatives(a, b, p)
     _many()
+
+
+def _bracketed(value: float) -> str:
+    return f"({number(value)})" if value < 0 else number(value)
 
 
 def _score(label: str, default: float, name: str) -> float:

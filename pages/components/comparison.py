@@ -19,6 +19,7 @@ from pages.components.numbers import number
 from pages.components.text import plain
 from pages.components.tokens import TokenRow, colour_limit, token_rows
 from rlhf import compare
+from rlhf.algorithms import title
 from rlhf.compare import Answer, Interval, Side, TokenShift
 from rlhf.config import RewardTerm
 from rlhf.preferences import Prompt
@@ -122,7 +123,7 @@ def name(side: Side) -> str:
     """A side in words, exactly: model, and run and step where it is not the untouched model."""
     if side.is_untouched:
         return _("{model}, untouched").format(model=side.model)
-    return _("{model} + {algorithm}, step {step}").format(model=side.model, algorithm=side.algorithm.upper(), step=side.step)
+    return _("{model} + {algorithm}, step {step}").format(model=side.model, algorithm=_(title(side.algorithm)), step=side.step)
 
 
 def badge(side: Side, colour: Literal["blue", "violet"] = "blue") -> None:
@@ -243,7 +244,7 @@ def _picture(sides: Sequence[Side], intervals: Sequence[Interval]) -> Any:
             hovertemplate="%{x:.3f}<extra></extra>",
         )  # fmt: skip
     # plotly reads markup in tick labels; these are made of an algorithm's name and numbers only
-    labels = [_("before") if s.is_untouched else f"{s.algorithm.upper()} {_('step {step}').format(step=s.step)}" for s in sides]
+    labels = [_("before") if s.is_untouched else f"{_(title(s.algorithm))} {_('step {step}').format(step=s.step)}" for s in sides]
     figure.update_yaxes(type="category", tickvals=[str(i) for i in range(len(sides))], ticktext=labels)
     figure.update_xaxes(title_text=_("reward"))
     return figure

@@ -12,6 +12,7 @@ from pages.components.comparison import reward_name
 from pages.components.i18n import _
 from pages.components.link import pick
 from rlhf import compare, runs
+from rlhf.algorithms import title
 from rlhf.compare import Side
 from rlhf.config import RewardTerm
 from rlhf.errors import PlaygroundError
@@ -32,7 +33,7 @@ def run_label(run: Run) -> str:
     """The user's name for a run; one without is told by when it began."""
     began = datetime.datetime.fromtimestamp(run.created).strftime("%Y-%m-%d %H:%M")
     first = run.name if run.name != run.id else f"{began} ({run.id[-4:]})"
-    return f"{first} · {run.algorithm.upper()} · {run.model}"
+    return f"{first} · {_(title(run.algorithm))} · {run.model}"
 
 
 def checkpoint_names(run: Run) -> dict[str, str]:

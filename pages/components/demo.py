@@ -13,7 +13,7 @@ from pages.components.numbers import number
 from pages.components.state import Feed
 from pages.components.text import plain
 from rlhf import jobs, runs
-from rlhf.algorithms import make_config
+from rlhf.algorithms import make_config, title
 from rlhf.errors import PlaygroundError
 from rlhf.preferences import load_dataset
 
@@ -91,7 +91,7 @@ def _before_and_after(run_id: str) -> None:
         count = feed.run.config.get("eval_prompts", 0)
         st.markdown(_("Mean reward on held-out prompts ({count} at most): **{before}** → **{after}**").format(count=count, **means))
     left, right = st.columns(2)
-    model, algorithm = plain(feed.run.model), plain(feed.run.algorithm.upper())
+    model, algorithm = plain(feed.run.model), plain(_(title(feed.run.algorithm)))
     with left:
         st.badge(_("Before: {model} as it ships, step 0").format(model=model), icon=":material/lock:", color="gray")
     with right:

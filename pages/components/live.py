@@ -21,7 +21,7 @@ from pages.components.numbers import duration, megabytes, number
 from pages.components.state import Feed
 from pages.components.text import plain
 from rlhf import jobs
-from rlhf.algorithms import writes
+from rlhf.algorithms import title, writes
 from rlhf.errors import PlaygroundError
 from rlhf.metrics import describe
 from rlhf.runs import Run, Status
@@ -89,8 +89,8 @@ def _head(feed: Feed, status: Status) -> None:
     colour, icon = theme.STATE_BADGES[status.state]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.badge(state_name(status), icon=icon, color=colour)
-        title = f"**{plain(run.algorithm.upper())}** · {plain(run.model)} · {_('seed')} {run.config.get('seed', 0)}"
-        st.markdown(title if run.name == run.id else f"{title} · {plain(run.name)}", width="content")
+        words = f"**{plain(_(title(run.algorithm)))}** · {plain(run.model)} · {_('seed')} {run.config.get('seed', 0)}"
+        st.markdown(words if run.name == run.id else f"{words} · {plain(run.name)}", width="content")
     if status.steps and status.state != "queued":
         st.progress(min(1.0, status.step / status.steps), text=_progress(feed, status))
     with st.container(horizontal=True, gap="small"):

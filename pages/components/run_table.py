@@ -14,6 +14,7 @@ from pages.components.i18n import _
 from pages.components.live import state_name
 from pages.components.numbers import number
 from rlhf import runs
+from rlhf.algorithms import title
 from rlhf.errors import PlaygroundError
 from rlhf.metrics import describe
 from rlhf.runs import Run
@@ -65,7 +66,7 @@ def frame(listed: Sequence[Run]) -> pd.DataFrame:
         status, metrics, key = run.status, run.metrics(), main_metric(run.algorithm)
         kl = [row["kl"] for row in metrics if isinstance(row.get("kl"), (int, float))]
         rows.append({
-            "name": run.name, "state": state_name(status), "algorithm": run.algorithm.upper(), "model": run.model,
+            "name": run.name, "state": state_name(status), "algorithm": _(title(run.algorithm)), "model": run.model,
             "steps": f"{status.step} / {status.steps}" if status.steps else "", "curve": curve(metrics, key),
             "result": before_after(metrics, key), "kl": number(kl[-1]) if kl else "", "settings": _settings(run),
             "created": datetime.datetime.fromtimestamp(run.created),

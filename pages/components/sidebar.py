@@ -16,7 +16,7 @@ from pages.components.i18n import _
 from pages.components.numbers import duration, megabytes
 from pages.components.text import plain
 from rlhf import jobs, runs
-from rlhf.algorithms import CONFIGS
+from rlhf.algorithms import CONFIGS, title
 
 ACTIVE_SECONDS = 2.0
 IDLE_SECONDS = 10.0  # a run may be started from another window or the command line
@@ -39,7 +39,7 @@ def _sidebar(busy: bool) -> None:
             st.caption(_("Under way"))
         for run in active[:_SHOWN]:
             status = run.status
-            label = f"{plain(run.algorithm.upper())} · {plain(run.model)}"
+            label = f"{plain(_(title(run.algorithm)))} · {plain(run.model)}"
             st.page_link(f"{run.algorithm}.py", label=label, icon=theme.STATE_BADGES[status.state][1], query_params={"run": run.id})
             if status.state == "running" and status.steps:
                 left = f" · {duration(status.eta_seconds)}" if status.eta_seconds is not None else ""

@@ -25,6 +25,11 @@ DATA: dict[str, Kind] = {"sft": "demonstrations", "reward_model": "pairs", "grpo
 MAKES: dict[str, Literal["policy", "reward model"]] = {name: "reward model" if name == "reward_model" else "policy" for name in CONFIGS}
 
 
+def title(algorithm: str) -> str:
+    """As it is written in a sentence: GRPO, Reward model."""
+    return algorithm.replace("_", " ").capitalize() if "_" in algorithm else algorithm.upper()
+
+
 def writes(algorithm: str) -> bool:
     """Whether a run of it makes a policy, which answers prompts (also of an algorithm that only a later version knows)."""
     return MAKES.get(algorithm, "policy") == "policy"
