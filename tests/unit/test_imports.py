@@ -25,8 +25,11 @@ TORCH_FREE = [
     "rlhf.jobs",
     "rlhf.metrics",
     "rlhf.preferences",
+    "rlhf.raters",
     "rlhf.rewards",
     "rlhf.runs",
+    "rlhf.vote_files",
+    "rlhf.votes",
 ]
 HEAVY = {"torch", "transformers", "peft"}
 STORAGE = ("rlhf.runs", "rlhf.jobs")
