@@ -29,6 +29,7 @@ navigation = {
     ],
     _("Align"): [
         st.Page("bradley_terry.py", title="Bradley–Terry", icon=":material/balance:"),
+        st.Page("votes.py", title=_("Votes"), icon=":material/how_to_vote:"),
         st.Page("sft.py", title="SFT", icon=":material/edit_note:"),
         st.Page("reward_model.py", title=_("Reward model"), icon=":material/scale:"),
         st.Page("grpo.py", title="GRPO", icon=":material/groups:"),

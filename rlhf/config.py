@@ -155,6 +155,11 @@ class OnlineConfig(Config):
     """Settings of the algorithms that sample from the policy while they train it."""
 
     reward: tuple[RewardTerm, ...] = setting((RewardTerm(name="negative"),), "Reward functions and their weights.", "few", min_length=1)
+    gold: tuple[RewardTerm, ...] = setting(
+        (),
+        "A second reward that is measured beside the first and never trained on: to see whether the first is being fooled.",
+        "logging",
+    )
     beta: float = setting(
         0.1,
         "Strength of the pull towards the reference (KL coefficient).",
@@ -187,7 +192,7 @@ class OnlineConfig(Config):
         1, "Optimizer updates that each inner epoch is split into.", "optimisation", effect="more, noisier updates", ge=1, le=256
     )
 
-    @field_validator("reward", mode="before")
+    @field_validator("reward", "gold", mode="before")
     @classmethod
     def _reward(cls, value: Any) -> Any:
         return parse_reward(value)
@@ -405,8 +410,8 @@ class RewardModelConfig(Config):
     """A reward model trained on preference pairs; see rlhf/algorithms/reward_model.py."""
 
     PRESETS: ClassVar = {
-        "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 3e-4, "steps": 40},
-        "sums": {"data": "sums-pairs", "tuning": "full", "learning_rate": 3e-4, "steps": 120},
+        "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 1e-3, "steps": 30, "eval_every": 5},
+        "sums": {"data": "sums-pairs", "tuning": "full", "learning_rate": 1e-3, "steps": 120},
         "other": {"data": "story-pairs", "learning_rate": 1e-4, "microbatch_size": 8, "pairs_per_step": 8, "eval_prompts": 64},
     }
 

@@ -34,6 +34,7 @@ class Experience:
     sequences: Sequences
     prompts: list[Prompt]  # B
     scored: list[Scored]  # N
+    gold: list[Scored]  # N, or none where nothing is measured beside the reward
     rewards: Tensor  # (N,) the mix, before KL and normalisation
     ref_logprobs: Tensor | None  # (N, T) nats, or None where nothing asked for it
     times: dict[str, float] = field(default_factory=dict)  # seconds in sampling and scoring
@@ -54,6 +55,7 @@ class Collector:
         self.policy = policy
         self.config = config
         self.mix = RewardMix(config.reward)
+        self.gold = RewardMix(config.gold) if config.gold else None
         self.interrupted = interrupted
         self.train = prompts_of(data.train)
         self.heldout = prompts_of(data.heldout)[: config.eval_prompts]
@@ -86,10 +88,11 @@ class Collector:
             for i, text in enumerate(rollout.texts)
         ]
         scored = self.mix(contexts)
+        gold = self.gold(contexts) if self.gold else []
         reference = policy.reference_logprobs(sequences, self.config.temperature, self.config.microbatch_size) if with_reference else None
         times = {"time/sampling": sampled - clock, "time/scoring": time.perf_counter() - sampled}
         rewards = torch.tensor([s.total for s in scored], dtype=torch.float32, device=policy.device)
-        return Experience(rollout, sequences, list(prompts), scored, rewards, reference, times)
+        return Experience(rollout, sequences, list(prompts), scored, gold, rewards, reference, times)
 
     def evaluate(self, step: int) -> Generator[Event, None, dict[str, float]]:
         """``eval/…`` metrics on the held-out prompts, as the return value; the same prompts and luck each time. Yields a few samples."""
@@ -133,6 +136,7 @@ class Collector:
                         "text": rollout.texts[i],
                         "reward": round(experience.scored[i].total, 6),
                         "reward_parts": {k: round(v, 6) for k, v in experience.scored[i].parts.items()},
+                        **({"gold": round(experience.gold[i].total, 6)} if experience.gold else {}),
                         "advantage": round(means[i], 6),
                         "finished": bool(rollout.finished[i]),
                         "tokens": details,
@@ -168,6 +172,8 @@ def online_metrics(experience: Experience) -> dict[str, float]:
         metrics["frac_reward_zero_std"] = float((grouped.amax(1) - grouped.amin(1) < 1e-8).float().mean())
     if experience.ref_logprobs is not None:
         metrics["kl"] = float(ops.masked_mean(ops.kl_estimate(rollout.logprobs, experience.ref_logprobs, "k3"), mask))
+    if experience.gold:
+        metrics["gold"] = sum(s.total for s in experience.gold) / len(experience.gold)
     for name in experience.scored[0].parts:
         metrics[f"reward/{name}"] = sum(s.parts[name] for s in experience.scored) / len(experience.scored)
     return metrics

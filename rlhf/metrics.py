@@ -31,6 +31,14 @@ _ALL = (
         better="up",
     ),
     Metric(
+        "gold",
+        "Gold reward",
+        "",
+        "Mean of the reward that is measured on the same responses and never trained on.",
+        "Rising with the reward, the reward is worth its name. Falling while the reward rises, the reward is being fooled.",
+        better="up",
+    ),
+    Metric(
         "reward_std",
         "Reward spread",
         "",

@@ -85,7 +85,8 @@ def charts_of(feed: Feed, algorithm: str) -> tuple[Chart, ...]:
     """The charts of a run: its algorithm's, and the parts of the reward where it is a mix."""
     charts = CHARTS.get(algorithm, ())
     parts = tuple(sorted(key for key in feed.columns if key.startswith("reward/")))
-    return (*charts[:1], Chart(parts), *charts[1:]) if len(parts) > 1 else charts
+    more = ((Chart(("gold",)),) if "gold" in feed.columns else ()) + ((Chart(parts),) if len(parts) > 1 else ())
+    return (*charts[:1], *more, *charts[1:])
 
 
 def extra_keys(feed: Feed, algorithm: str) -> list[str]:

@@ -24,7 +24,7 @@ from rlhf.algorithms import CONFIGS
 from rlhf.config import Config
 
 # These have editors of their own on the page, or nothing to choose.
-ELSEWHERE = ("algorithm", "model", "adapter_from", "data", "heldout", "reward")
+ELSEWHERE = ("algorithm", "model", "adapter_from", "data", "heldout", "reward", "gold")
 GROUPS = {
     "model": "Weights and device",
     "data": "Data",
