@@ -35,6 +35,7 @@ navigation = {
         st.Page("grpo.py", title="GRPO", icon=":material/groups:"),
         st.Page("ppo.py", title="PPO", icon=":material/school:"),
         st.Page("dpo.py", title="DPO", icon=":material/thumbs_up_down:"),
+        st.Page("reward_hacking.py", title=_("Reward hacking"), icon=":material/trending_down:"),
     ],
     _("Look"): [
         st.Page("runs.py", title=_("Runs"), icon=":material/stacked_line_chart:"),

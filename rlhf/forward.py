@@ -17,9 +17,8 @@ from transformers.cache_utils import DynamicLayer
 from rlhf import ops
 from rlhf.types import Sequences
 
-
 LEAST_SHARED = 4
-"""Responses a prompt must have on average. With two, as pairs have, little is saved, and policy and reference must round in the same way."""
+"""Responses a prompt must have on average. With two, as pairs have, little is saved; and policy and reference must round in one way."""
 
 
 class Part(NamedTuple):
