@@ -13,7 +13,7 @@ import numpy as np
 
 from rlhf.bradley_terry import Floats
 from rlhf.errors import DataError
-from rlhf.tables import Row, read_rows
+from rlhf.tables import MAX_ROWS, Row, usable_rows
 
 Winner = Literal["left", "right", "tie"]
 LEFT = ("left", "modela", "a", "itema", "player1", "first")
@@ -53,6 +53,8 @@ class Counted:
 def parse_comparisons(content: bytes | str, filename: str) -> tuple[list[Comparison], list[str]]:
     """The votes of a .csv, .tsv, .jsonl, .json or .parquet file, and what is wrong with the rows that are none, a line for each.
 
+    Of a file that breaks off in the middle the rows before are kept.
+
     Columns: left, right (or model_a, model_b), winner: left, right, tie, or the name of one of the two.
 
     Raises:
@@ -60,7 +62,10 @@ def parse_comparisons(content: bytes | str, filename: str) -> tuple[list[Compari
     """
     votes: list[Comparison] = []
     problems: list[str] = []
-    for row in read_rows(content, filename):
+    for row in usable_rows(content, filename, problems):
+        if len(votes) == MAX_ROWS:
+            problems.append(f"{filename}, {row.where}: after {MAX_ROWS:,} votes the rest is left out.")
+            break
         try:
             votes.append(_comparison(row))
         except DataError as error:
@@ -77,8 +82,9 @@ def _comparison(row: Row) -> Comparison:
     left, right = _name(row.value, LEFT, "left"), _name(row.value, RIGHT, "right")
     if left == right:
         raise DataError(f"“{left}” is compared with itself.")
-    given = _find(row.value, WINNER, "winner")
-    text = str(given).strip()
+    text = _cell(_find(row.value, WINNER, "winner"))
+    if not text:
+        raise DataError("“winner” is empty.")
     if text in (left, right):
         return Comparison(left, right, "left" if text == left else "right")
     if text.casefold() not in SPELLINGS:
@@ -87,13 +93,16 @@ def _comparison(row: Row) -> Comparison:
 
 
 def _name(value: Mapping[str, Any], names: Sequence[str], wanted: str) -> str:
-    found = _find(value, names, wanted)
-    text = "" if found is None or found != found else str(found).strip()
+    text = _cell(_find(value, names, wanted))
     if not text:
         raise DataError(f"“{wanted}” is empty.")
     if len(text) > MAX_NAME:
         raise DataError(f"the name in “{wanted}” has {len(text):,} characters; at most {MAX_NAME} are read.")
     return text
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None or value != value else str(value).strip()  # NaN, as empty cells of Parquet files read
 
 
 def _find(value: Mapping[str, Any], names: Sequence[str], wanted: str) -> Any:

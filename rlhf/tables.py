@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,80 @@ def read_rows(content: bytes | str, filename: str) -> list[Row]:
     if not result:
         raise DataError(f"{filename} is empty.", "Give it at least one row.")
     return result
+
+
+def usable_rows(content: bytes | str, filename: str, problems: list[str]) -> Iterator[Row]:
+    """The rows that can be read, also of a file that breaks off in the middle; those that cannot are told in ``problems``, a line each.
+
+    Raises:
+        DataError: unknown format, not UTF-8, too large, or broken from its first row on.
+    """
+    _check_size(len(content), filename)
+    readers: dict[str, Callable[[str, str, list[str]], Iterator[Row]]] = {
+        ".jsonl": _usable_jsonl,
+        ".json": _usable_json,
+        ".csv": _usable_csv,
+        ".tsv": _usable_csv,
+    }
+    read = readers.get(Path(filename).suffix.lower())
+    if read:
+        yield from read(decode(content, filename) if isinstance(content, bytes) else content.removeprefix("\ufeff"), filename, problems)
+    else:  # a Parquet file has its index at its end: a half-written one cannot be read at all
+        yield from read_rows(content, filename)
+
+
+def _usable_jsonl(text: str, filename: str, problems: list[str]) -> Iterator[Row]:
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
+        if line.strip():
+            try:
+                yield Row(f"line {number}", next(_jsonl(line, "row")).value)
+            except DataError as error:
+                problems.append(f"{filename}, line {number}: {error.what.removeprefix('row, line 1').removeprefix(': ')}")
+
+
+def _usable_json(text: str, filename: str, problems: list[str]) -> Iterator[Row]:
+    """A list that breaks off is read up to there."""
+    try:
+        yield from read_rows(text, filename)
+        return
+    except DataError as error:
+        if not text.lstrip().startswith("["):
+            raise
+        reason = error.what
+    decoder, at, number = json.JSONDecoder(), text.index("[") + 1, 0
+    try:
+        while True:
+            while at < len(text) and text[at] in " \t\r\n,":
+                at += 1
+            value, at = decoder.raw_decode(text, at)
+            number += 1
+            yield Row(f"row {number}", value)
+    except (ValueError, RecursionError):
+        problems.append(reason)
+
+
+def _usable_csv(text: str, filename: str, problems: list[str]) -> Iterator[Row]:
+    delimiter = "\t" if filename.lower().endswith(".tsv") else _delimiter(text)
+    csv.field_size_limit(MAX_BYTES)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    while True:
+        where = f"line {reader.line_num + 1}"
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            problems.append(f"{filename}, {where}: not valid CSV: {error}.")
+            continue
+        if not any(cell.strip() for cell in cells):
+            continue
+        if not header:
+            header = [cell.strip() for cell in cells]
+        elif len(cells) != len(header):
+            problems.append(f"{filename}, {where}: {len(cells)} cells, but the header has {len(header)} columns.")
+        else:
+            yield Row(where, dict(zip(header, cells, strict=True)))
 
 
 def decode(content: bytes, filename: str) -> str:

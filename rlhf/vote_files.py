@@ -15,15 +15,14 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations, islice
-from pathlib import Path
 from typing import Any, Literal
 
 from rlhf.errors import DataError
 from rlhf.preferences import PreferencePair, parse_pairs
-from rlhf.tables import MAX_ROWS, decode, read_rows
+from rlhf.tables import MAX_ROWS, usable_rows
 from rlhf.votes import COLUMNS, SIMULATED, Vote, Winner, checked
 
 Format = Literal["jsonl", "csv", "parquet"]
@@ -65,19 +64,21 @@ def read_votes(content: bytes | str, filename: str, rater: str = "", per_prompt:
     Raises:
         DataError: the file cannot be read at all, or no row of it is a vote; names the first problem.
     """
+    if filename.lower().endswith(".txt"):
+        raise DataError(f"{filename}: a text file cannot hold votes.", 'Use JSONL: {"prompt": …, "chosen": …, "rejected": …}.')
     problems: list[str] = []
     votes: list[Vote] = []
     name = rater or f"imported from {filename}"[:100]
     times: Counter[str] = Counter()
-    for where, value in _rows(content, filename, problems):
+    for row in usable_rows(content, filename, problems):
         if len(votes) >= MAX_ROWS:
-            problems.append(f"{filename}, {where}: after {MAX_ROWS:,} votes the rest is left out.")
+            problems.append(f"{filename}, {row.where}: after {MAX_ROWS:,} votes the rest is left out.")
             break
         try:
-            for vote in _row_votes(value, filename, name, per_prompt):
+            for vote in _row_votes(row.value, filename, name, per_prompt):
                 votes.append(checked(replace(vote, id=vote.id or _id(vote, times))))
         except DataError as error:
-            problems.append(f"{filename}, {where}: {error.what}")
+            problems.append(f"{filename}, {row.where}: {error.what}")
     if not votes:
         first = problems[0] if problems else ""
         raise DataError(
@@ -93,74 +94,6 @@ def _id(vote: Vote, times: Counter[str]) -> str:
     digest = hashlib.sha256(told.encode()).hexdigest()[:32]
     times[digest] += 1
     return f"imported-{digest}-{times[digest]}"
-
-
-def _rows(content: bytes | str, filename: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
-    """(place, row) of every row that can be read; what cannot is told in ``problems``."""
-    ending = Path(filename).suffix.lower()
-    if ending == ".txt":
-        raise DataError(f"{filename}: a text file cannot hold votes.", 'Use JSONL: {"prompt": …, "chosen": …, "rejected": …}.')
-    if ending in (".jsonl", ".json", ".csv", ".tsv"):
-        text = decode(content, filename) if isinstance(content, bytes) else content.removeprefix("\ufeff")
-        readers: dict[str, Callable[[str, str, list[str]], Iterator[tuple[str, Any]]]] = {".jsonl": _jsonl, ".json": _json}
-        yield from readers.get(ending, _csv)(text, filename, problems)
-    else:  # a Parquet file has its index at its end: a half-written one cannot be read at all
-        yield from ((row.where, row.value) for row in read_rows(content, filename))
-
-
-def _jsonl(text: str, filename: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(io.StringIO(text, newline=None), 1):
-        if line.strip():
-            try:
-                yield f"line {number}", read_rows(line, "row.jsonl")[0].value
-            except DataError as error:
-                problems.append(f"{filename}, line {number}: {_reason(error, 'row.jsonl, line 1')}")
-
-
-def _json(text: str, filename: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
-    """A list that breaks off is read up to there."""
-    try:
-        yield from ((row.where, row.value) for row in read_rows(text, filename))
-        return
-    except DataError as error:
-        if not text.lstrip().startswith("["):
-            raise
-        reason = error.what
-    decoder, at, number = json.JSONDecoder(), text.index("[") + 1, 0
-    try:
-        while True:
-            while at < len(text) and text[at] in " \t\r\n,":
-                at += 1
-            value, at = decoder.raw_decode(text, at)
-            number += 1
-            yield f"row {number}", value
-    except (ValueError, RecursionError):
-        problems.append(reason)
-
-
-def _csv(text: str, filename: str, problems: list[str]) -> Iterator[tuple[str, Any]]:
-    header_line = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = "\t" if filename.lower().endswith(".tsv") else max(",;\t", key=header_line.count)
-    csv.field_size_limit(2**26)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header: list[str] = []
-    while True:
-        where = f"line {reader.line_num + 1}"
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            problems.append(f"{filename}, {where}: not valid CSV: {error}.")
-            continue
-        if not any(cell.strip() for cell in cells):
-            continue
-        if not header:
-            header = [cell.strip() for cell in cells]
-        elif len(cells) != len(header):
-            problems.append(f"{filename}, {where}: {len(cells)} cells, but the header has {len(header)} columns.")
-        else:
-            yield where, dict(zip(header, cells, strict=True))
 
 
 def _reason(error: DataError, prefix: str) -> str:
