@@ -209,10 +209,11 @@ def _writing(root: str | Path | None) -> Iterator[sqlite3.Connection]:
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
+            connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            if connection.in_transaction:  # a full disk may have ended it already
+                connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
 
 
 # ---------------------------------------------------------------- votes in and out
@@ -435,7 +436,8 @@ def described(votes: Sequence[Vote]) -> str:
     """Whose votes these are, in words: "12 votes by Ann, Bea; 200 simulated by negative, error rate 0.1"."""
     people = [vote for vote in votes if not vote.simulated]
     names = list(dict.fromkeys(vote.rater or "somebody" for vote in people))
-    parts = [f"{len(people)} votes by {', '.join(names[:3])}" + (" and others" if len(names) > 3 else "")] if people else []
+    amount = f"{len(people)} vote{'s' if len(people) > 1 else ''}"
+    parts = [f"{amount} by {', '.join(names[:3])}" + (" and others" if len(names) > 3 else "")] if people else []
     by_rule = Counter(vote.rater for vote in votes if vote.simulated)
     return "; ".join(parts + [f"{n} {rule}" for rule, n in by_rule.items()])
 

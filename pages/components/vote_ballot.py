@@ -19,7 +19,7 @@ from rlhf.preferences import Prompt
 from rlhf.votes import Filter, Vote, Winner
 
 NEW, AGAIN = "new", "again"
-LEAST_SECONDS = 0.3  # nobody reads two answers faster: a second press of a key that was meant for the ballot before
+LEAST_SECONDS = 0.5  # nobody reads two answers faster: a second press of a key that was meant for the ballot before
 SHORTCUTS: dict[Winner, str] = {"left": "1", "tie": "2", "both_bad": "3", "right": "4"}
 
 
@@ -30,11 +30,13 @@ class Booth:
     settings: Settings | None = None  # of the ballots below
     ballot: Ballot | None = None
     following: Future[Ballot] | None = None
+    starts: int = 0
     shown: float = 0.0  # time.monotonic() when the ballot was drawn first
     last: tuple[str, ...] = ()  # ids of the newest vote
     said: str = ""
     problem: str = ""
-    name: str = field(default_factory=lambda: f"guest {uuid.uuid4().hex[:4]}")
+    guest: str = field(default_factory=lambda: f"guest {uuid.uuid4().hex[:4]}")
+    name: str = ""
 
 
 def booth() -> Booth:
@@ -50,9 +52,9 @@ def draw() -> None:
     mine = booth()
     who, source = st.columns([1, 2], vertical_alignment="bottom")
     rater = who.text_input(
-        _("Your name"), mine.name, key="votes/rater", max_chars=60, persist_state="session", help=_("Stands with each of your votes."),
+        _("Your name"), mine.guest, key="votes/rater", max_chars=60, persist_state="session", help=_("Stands with each of your votes."),
     )  # fmt: skip
-    mine.name = " ".join((rater or "").split()) or mine.name
+    mine.name = " ".join((rater or "").split()) or mine.guest
     sources = {NEW: _("New answers"), AGAIN: _("What others have judged")}
     chosen = source.segmented_control(
         _("Answers"), list(sources), default=NEW, required=True, format_func=sources.__getitem__, key="votes/source",
@@ -89,20 +91,29 @@ def _judged_by_others(mine: Booth) -> bool:
 
 
 def _new_answers(mine: Booth) -> bool:
-    settings = vote_writer.choose(several=True)
+    # folded once one has started (a new key is a new, closed one): the answers are what is looked at, on a telephone above all
+    title, key = _("Who answers, and to which prompts"), f"votes/who/{mine.starts}"
+    with st.expander(title, icon=":material/tune:", expanded=mine.starts == 0, key=key):
+        settings = vote_writer.choose(several=True)
     if settings is None:
         return False
     if mine.settings != settings:
         mine.ballot = mine.following = None
-        if not st.button(_("Start"), icon=":material/play_arrow:", type="primary", key="votes/start"):
-            return False
-        mine.settings = settings
+        st.button(
+            _("Start"), icon=":material/play_arrow:", type="primary", key="votes/start", on_click=_begin, args=(mine, settings)
+        )  # fmt: skip
+        return False
     frozen = models.wait(settings.side)
     if mine.ballot is None:
         with st.spinner(_("Writing")):
             _show(mine, mine.following.result() if mine.following else vote_writer.one(frozen, settings))
         mine.following = vote_writer.ahead(frozen, settings)
     return True
+
+
+def _begin(mine: Booth, settings: Settings) -> None:
+    mine.settings = settings
+    mine.starts += 1
 
 
 def _show(mine: Booth, ballot: Ballot) -> None:
@@ -234,8 +245,8 @@ def _status(mine: Booth) -> None:
         st.error(plain(mine.problem), icon=":material/error:")
     own, every = votes.count(Filter(rater=mine.name)), votes.count()
     with st.container(horizontal=True, vertical_alignment="center"):
-        counts = _("{own} votes of yours, {all} in all.").format(own=f"{own:,}", all=f"{every:,}")
-        kept = f":material/check: {_('Kept: {what}.').format(what=mine.said)} " if mine.last else ""
+        counts = _("Votes: {own} of yours, {all} in all.").format(own=f"{own:,}", all=f"{every:,}")
+        kept = f":material/check: {_('Kept: {what}.').format(what=mine.said)}  " if mine.last else ""
         st.caption(kept + counts, width="content")
         if mine.last:
             st.button(_("Undo"), icon=":material/undo:", type="tertiary", key="votes/undo", on_click=take_back, args=(mine,))

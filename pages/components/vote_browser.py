@@ -17,7 +17,7 @@ from rlhf import raters, votes
 from rlhf.catalogue import CATALOGUE
 from rlhf.errors import PlaygroundError
 from rlhf.preferences import Dataset, split
-from rlhf.votes import STRENGTHS, WINNERS, Contradictory, Filter, Pairs, Vote, Winner
+from rlhf.votes import STRENGTHS, WINNERS, Contradictory, Filter, Pairs, Vote
 
 SHOWN = 1000
 NAMED = 20  # contradictions that are listed
@@ -29,6 +29,7 @@ class Shown:
 
     wanted: Filter | None = None
     found: list[Vote] = field(default_factory=list)
+    agreed: list[raters.Agreement] = field(default_factory=list)  # of all raters, then of each two
     version: int = 0
     deleted: tuple[str, ...] = ()
     problem: str = ""
@@ -49,6 +50,7 @@ def draw() -> None:
     wanted = _filter()
     if shown.wanted != wanted:
         shown.found, shown.wanted, shown.version = votes.find(wanted), wanted, shown.version + 1
+        shown.agreed = [raters.agreement(shown.found), *raters.pairwise(shown.found)]
     if shown.problem:
         st.error(plain(shown.problem), icon=":material/error:")
         shown.problem = ""
@@ -57,33 +59,39 @@ def draw() -> None:
     else:
         _actions(shown, _table(shown), wanted.deleted)
     if shown.deleted and not wanted.deleted:
-        words = _("Bring {n} deleted votes back").format(n=len(shown.deleted))
+        words = _("Bring back what was deleted ({n})").format(n=len(shown.deleted))
         st.button(words, icon=":material/undo:", key="votes/undelete", on_click=_do, args=(votes.undo_delete, shown.deleted))
     if shown.found and not wanted.deleted:
-        _agreement(shown.found)
+        _agreement(shown.agreed[0], shown.agreed[1:])
         _train(shown.found)
 
 
 def _filter() -> Filter:
-    names: dict[str | None, str] = {None: _("everybody")}
-    names |= {name: f"{name or _('nobody')} ({count:,})" for name, count in votes.raters().items()}
+    """The first option of each asks for nothing, under a name of its own: Streamlit draws None as a choice that can be cleared."""
+    names = {f"by {name}": (name, f"{name or _('nobody')} ({count:,})") for name, count in votes.raters().items()}
+    raters_shown = {"all": _("everybody")} | {key: title for key, (_name, title) in names.items()}
+    kinds = {"all": _("people and rules"), "people": _("people"), "rules": _("simulated")}
+    winners = {"all": _("any")} | {winner: vote_ballot.words(winner) for winner in WINNERS}
     cells = st.grid(4, min_column_width=150, gap=("xsmall", "small"))
-    with cells.cell():
-        rater = st.selectbox(_("Rater"), list(names), format_func=lambda name: names.get(name, str(name)), key="votes/filter/rater")
-    kinds: dict[bool | None, str] = {None: _("people and rules"), False: _("people"), True: _("simulated")}
-    with cells.cell():
-        simulated = st.selectbox(_("By"), list(kinds), format_func=kinds.__getitem__, key="votes/filter/simulated")
-    with cells.cell():
-        winners: list[Winner | None] = [None, *WINNERS]
-        winner = st.selectbox(
-            _("Winner"), winners, format_func=lambda one: vote_ballot.words(one) if one else _("any"), key="votes/filter/winner"
-        )
+
+    def pick(label: str, options: dict[str, str], name: str) -> str:
+        if st.session_state.get(f"votes/filter/{name}") not in options:
+            st.session_state[f"votes/filter/{name}"] = "all"  # that rater has no vote any more
+        with cells.cell():
+            return st.selectbox(label, list(options), format_func=lambda key: str(options.get(key, key)), key=f"votes/filter/{name}")
+
+    rater = pick(_("Rater"), raters_shown, "rater")
+    simulated = {"people": False, "rules": True}.get(pick(_("By"), kinds, "by"))
+    winner = pick(_("Winner"), winners, "winner")
     with cells.cell():
         text = st.text_input(_("Search"), key="votes/filter/text", placeholder=_("prompt, answers, reason"), max_chars=200)
     with st.container(horizontal=True, vertical_alignment="center"):
         deleted = st.toggle(_("Deleted ones"), key="votes/filter/deleted")
         st.button(_("Read again"), icon=":material/refresh:", type="tertiary", key="votes/refresh", on_click=reload)
-    return Filter(rater, winner, simulated, text=(text or "").strip(), deleted=deleted)
+    return Filter(
+        rater=names[rater][0] if rater in names else None, winner=next((one for one in WINNERS if one == winner), None),
+        simulated=simulated, text=(text or "").strip(), deleted=deleted,
+    )  # fmt: skip
 
 
 def _table(shown: Shown) -> list[Vote]:
@@ -95,8 +103,8 @@ def _table(shown: Shown) -> list[Vote]:
             "left": [vote.left for vote in rows],
             "right": [vote.right for vote in rows],
             "winner": [vote_ballot.words(vote.winner) for vote in rows],
-            "strength": [vote.strength for vote in rows],
             "rater": [vote.rater for vote in rows],
+            "strength": [vote.strength for vote in rows],
             "reason": [vote.reason for vote in rows],
             "better": [vote.better for vote in rows],
             "time": pd.to_datetime([vote.time for vote in rows], unit="s"),
@@ -107,14 +115,14 @@ def _table(shown: Shown) -> list[Vote]:
         "better": _("own answer"),
     }  # fmt: skip
     columns = {name: st.column_config.TextColumn(title, width="medium") for name, title in titles.items()}
-    columns |= {name: st.column_config.TextColumn(titles[name], width="small") for name in ("winner", "rater")}
+    columns["winner"] = st.column_config.TextColumn(titles["winner"], width="small")
     columns["strength"] = st.column_config.NumberColumn(_("strength"), width="small", help=_("1 slightly, 2 clearly, 3 much better"))
     columns["time"] = st.column_config.DatetimeColumn(_("time (UTC)"), format="YYYY-MM-DD HH:mm")
     chosen = st.dataframe(
         frame, hide_index=True, column_config=columns, on_select="rerun", selection_mode="multi-row", key=f"votes/table/{shown.version}",
         height=min(380, 38 + 35 * len(frame)),
     )  # fmt: skip
-    words = _("{n} votes.").format(n=f"{len(shown.found):,}")
+    words = _("Votes: {n}.").format(n=f"{len(shown.found):,}")
     if len(shown.found) > SHOWN:
         words += " " + _("The newest {n} are shown.").format(n=f"{SHOWN:,}")
     st.caption(words + " " + _("Mark rows at the left to change them."))
@@ -176,8 +184,7 @@ def _edit(vote: Vote) -> None:
 # ---------------------------------------------------------------- agreement
 
 
-def _agreement(found: list[Vote]) -> None:
-    agreed = raters.agreement(found)
+def _agreement(agreed: raters.Agreement, of_each_two: Sequence[raters.Agreement]) -> None:
     with st.expander(_("Agreement between raters"), icon=":material/handshake:"):
         if agreed.same is None:
             reason = _("only one rater has voted") if len(agreed.raters) < 2 else _("no pair of answers was judged by two raters")
@@ -192,7 +199,7 @@ def _agreement(found: list[Vote]) -> None:
             st.caption(_("All judgements are the same: chance cannot be told from agreement."))
         rows = [
             {_("rater"): one.raters[0], _("and"): one.raters[1], _("pairs"): one.units, _("say the same"): one.same, "α": one.alpha}
-            for one in raters.pairwise(found)[:50]
+            for one in of_each_two[:50]
         ]
         formats = {_("say the same"): st.column_config.NumberColumn(format="percent"), "α": st.column_config.NumberColumn(format="%.2f")}
         st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=formats)
@@ -211,7 +218,7 @@ def _train(found: list[Vote]) -> None:
     if not made.pairs:
         st.caption(_("None of them prefers an answer: there is nothing to train on."))
         return
-    words = _("{pairs} pairs; {ties} votes prefer nothing (ties and both bad).")
+    words = _("Pairs: {pairs}. Votes that prefer nothing (ties and both bad): {ties}.")
     st.caption(words.format(pairs=f"{len(made.pairs):,}", ties=f"{made.without_preference:,}"))
     rules = dict.fromkeys(vote.rater for vote in found if vote.simulated)
     if rules:

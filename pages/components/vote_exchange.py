@@ -58,15 +58,15 @@ def _import() -> None:
         st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/block:")
         return
     if found.problems:
-        with st.expander(_("{n} rows cannot be used").format(n=f"{len(found.problems):,}"), icon=":material/warning:", expanded=True):
+        with st.expander(_("Rows that cannot be used: {n}").format(n=f"{len(found.problems):,}"), icon=":material/warning:", expanded=True):
             st.text("\n".join(found.problems[:NAMED]) + ("\n…" if len(found.problems) > NAMED else ""))
     rows = [{_("prompt"): v.prompt, _("left"): v.left, _("right"): v.right, _("winner"): v.winner} for v in found.votes[:5]]
     st.dataframe(pd.DataFrame(rows), hide_index=True)
-    label = _("Keep these {n} votes").format(n=f"{len(found.votes):,}")
+    label = _("Keep these votes ({n})").format(n=f"{len(found.votes):,}")
     if st.button(label, icon=":material/save:", type="primary", key="votes/import"):
         new = votes.add(found.votes)
         vote_browser.reload()
-        words = _("{n} votes are new; {old} were there already.").format(n=f"{new:,}", old=f"{len(found.votes) - new:,}")
+        words = _("New votes: {n}; there already: {old}.").format(n=f"{new:,}", old=f"{len(found.votes) - new:,}")
         st.success(words, icon=":material/check:")
 
 
@@ -90,7 +90,7 @@ def _export() -> None:
     )  # type: ignore[assignment]
     wanted = Filter(simulated={"people": False, "rules": True}.get(chosen))
     many = votes.count(wanted)
-    words = _("{n} votes. Pairs are in the form that TRL and the library datasets read; simulated ones are labelled as such.")
+    words = _("Votes: {n}. Pairs are in the form that TRL and the library datasets read; simulated ones are labelled as such.")
     st.caption(words.format(n=f"{many:,}"))
     try:
         content = _content(wanted, form, kind) if many else b""

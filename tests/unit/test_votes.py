@@ -238,7 +238,7 @@ def test_a_ranking_becomes_pairs():
 def test_whose_votes_they_are_is_always_said():
     rule = "simulated by negative, error rate 0.1"
     given = [vote(), *[vote(rater=rule, simulated=True)] * 3]
-    assert votes.described(given) == f"1 votes by Ann; 3 {rule}"
+    assert votes.described(given) == f"1 vote by Ann; 3 {rule}"
     assert votes.to_pairs(given).pairs[1].label == rule
 
 
