@@ -169,14 +169,18 @@ def _prompt(row: Row) -> Prompt:
     if isinstance(row.value, str):
         return Prompt(_text(row.value, "prompt"))
     column, value = _find(row.value, PROMPT_COLUMNS, "prompt")
-    text = _conversation(value, until_answer=True) if isinstance(value, list) else value
-    if column.lower() == "instruction" and isinstance(row.value.get("input"), str) and row.value["input"].strip():
-        text = f"{text}\n\n{row.value['input']}"  # Alpaca keeps what an instruction is about in a column of its own
+    text = _conversation(value, until_answer=True) if isinstance(value, list) else _with_input(row.value, column, value)
     _, answer = _find(row.value, ANSWER_COLUMNS, "")
     answer = None if _missing(answer) else _text(answer, "answer", empty=True)
     if answer is not None and "####" in answer:  # GSM8K keeps the working before the mark
         answer = answer.rpartition("####")[2].strip()
     return Prompt(_text(text, column), answer or None)
+
+
+def _with_input(row: Mapping[str, Any], column: str, text: Any) -> Any:
+    """Alpaca keeps what an instruction is about in a column of its own."""
+    about = row.get("input")
+    return f"{text}\n\n{about}" if column.lower() == "instruction" and isinstance(about, str) and about.strip() else text
 
 
 def _pair(row: Row) -> PreferencePair:
@@ -215,10 +219,15 @@ def _pair(row: Row) -> PreferencePair:
 def _demonstration(row: Row) -> Demonstration:
     if not isinstance(row.value, Mapping):
         raise DataError("a demonstration must be an object with prompt and response.", f"Found: {_short(row.value)}.")
+    if not _find(row.value, PROMPT_COLUMNS, "")[0] and _find(row.value, REJECTED_COLUMNS, "")[0]:
+        pair = _pair(row)  # which finds the prompt in what the two answers share
+        return Demonstration(pair.prompt, _text(pair.chosen, "chosen"), pair.label)
     column, prompt = _find(row.value, PROMPT_COLUMNS, "prompt")
+    prompt = _with_input(row.value, column, prompt)
     known, response = _find(row.value, RESPONSE_COLUMNS, "")
     if isinstance(prompt, list) and not known:  # one conversation, the last turn of which is the answer
-        if len(prompt) < 2 or not isinstance(prompt[-1], Mapping):
+        last = prompt[-1] if prompt else None
+        if len(prompt) < 2 or not isinstance(last, Mapping) or last.get("role", last.get("from")) not in ("assistant", "gpt"):
             raise DataError("the conversation has no answer.", "It must end on a turn of the assistant.")
         prompt, response = _conversation(prompt[:-1]), _conversation(prompt[-1:])
     elif not known:
@@ -232,8 +241,13 @@ def _demonstration(row: Row) -> Demonstration:
 
 def _strength(value: Mapping[str, Any]) -> float:
     column, strength = _find(value, STRENGTH_COLUMNS, "")
-    if _missing(strength):
+    if _missing(strength) or strength == "":
         return 1.0
+    if isinstance(strength, str):  # as a CSV file has to write it
+        try:
+            strength = float(strength)
+        except ValueError:
+            raise DataError(f"“{column}” is {_short(strength)}.", "Write a number above 0; 1 is an ordinary preference.") from None
     if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 < strength <= 100:
         raise DataError(f"“{column}” is {_short(strength)}.", "Write a number above 0; 1 is an ordinary preference.")
     return float(strength)

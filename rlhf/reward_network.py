@@ -8,7 +8,7 @@ token before.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -59,16 +59,16 @@ class RewardNetwork:
     """A reward model under training. It offers what ``train`` asks of a policy: parameters, device, save and load."""
 
     def __init__(self, loaded: LoadedModel, config: Config, parent: Path | None = None):
+        self.base_source = loaded.source
         if parent is not None:
             loaded = with_adapter(loaded, parent)
-        self.base_source = loaded.source
         self.tokenizer = loaded.tokenizer
         self.device = loaded.device
         self.context = loaded.context
         self.tuning = config.tuning
-        self.end = end_ids(loaded.model, loaded.tokenizer)[0]
+        self.end = _end(loaded.tokenizer, end_ids(loaded.model, loaded.tokenizer)[0])
         self.mean, self.deviation = 0.0, 1.0
-        self.merged_parent = str(parent) if parent is not None else ""
+        self.merged_parent = str(parent.resolve()) if parent is not None else ""
         network = with_scalar_head(loaded)
         if config.tuning == "lora":
             targets = config.lora_targets if config.lora_targets == "all-linear" else [t.strip() for t in config.lora_targets.split(",")]
@@ -167,13 +167,16 @@ class Scorer:
         """
         found: list[float] = []
         for start in range(0, len(prompts), rows):
-            ids, mask = pad_right(self._encode(prompts[start : start + rows], answers[start : start + rows]), self._pad, self.device)
+            some = prompts[start : start + rows], answers[start : start + rows]
             if self.reads_tokens:
+                ids, mask = pad_right(self._encode(*some), self._pad, self.device)
                 hidden = getattr(self._inner, self._inner.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
                 ends = mask.sum(1) - 1
                 found += self._inner.score(hidden[torch.arange(len(ids)), ends]).squeeze(-1).float().tolist()
-            else:
-                found += self.model(input_ids=ids, attention_mask=mask.long()).logits[:, 0].float().tolist()
+            else:  # an encoder reads prompt and answer as two segments
+                batch = self.tokenizer(*some, padding=True, return_tensors="pt").to(self.device)
+                self._check(some[0], batch["attention_mask"].sum(1).tolist())
+                found += self.model(**batch).logits[:, 0].float().tolist()
         return found
 
     @torch.inference_mode()
@@ -191,20 +194,26 @@ class Scorer:
         return pad if isinstance(pad, int) else 0
 
     def _encode(self, prompts: list[str], answers: list[str]) -> list[list[int]]:
-        if not self.reads_tokens:  # an encoder reads prompt and answer as two segments
-            rows = [list(self.tokenizer(p, a)["input_ids"]) for p, a in zip(prompts, answers, strict=True)]
-        else:
-            end = [self.tokenizer.eos_token_id if isinstance(self.tokenizer.eos_token_id, int) else self._pad]
-            known = {prompt: encode_prompt(self.tokenizer, prompt) for prompt in set(prompts)}
-            own = [list(self.tokenizer(a, add_special_tokens=False)["input_ids"]) or end for a in answers]
-            rows = [known[prompt] + ids for prompt, ids in zip(prompts, own, strict=True)]
-        for prompt, row in zip(prompts, rows, strict=True):
-            if len(row) > self.context:
+        end = [_end(self.tokenizer, self._pad)]
+        known = {prompt: encode_prompt(self.tokenizer, prompt) for prompt in set(prompts)}
+        own = [list(self.tokenizer(a, add_special_tokens=False)["input_ids"]) or end for a in answers]
+        rows = [known[prompt] + ids for prompt, ids in zip(prompts, own, strict=True)]
+        self._check(prompts, [len(row) for row in rows])
+        return rows
+
+    def _check(self, prompts: list[str], lengths: list[int]) -> None:
+        for prompt, length in zip(prompts, lengths, strict=True):
+            if length > self.context:
                 raise DataError(
-                    f"The reward model {self.source} reads {self.context} tokens; the text after “{prompt[:60]}” has {len(row)}.",
+                    f"The reward model {self.source} reads {self.context} tokens; the text after “{prompt[:60]}” has {length}.",
                     "Shorten the prompts, lower the number of new tokens, or choose another reward model.",
                 )
-        return rows
+
+
+def _end(tokenizer: PreTrainedTokenizerBase, otherwise: int) -> int:
+    """What stands for an empty answer, in training and in use."""
+    end = tokenizer.eos_token_id
+    return end if isinstance(end, int) else otherwise
 
 
 def load_scorer(source: str, device: str = "auto") -> Scorer:
@@ -230,26 +239,40 @@ def load_scorer(source: str, device: str = "auto") -> Scorer:
 
 
 def _adapter_scorer(folder: Path, device: str) -> Scorer:
-    note = _note(folder)
-    base = load_pretrained(str(note.get("base", "")), device)
+    note, settings = _read(folder / NOTE), _read(folder / "adapter_config.json")
+    if settings.get("task_type") != "SEQ_CLS":  # it has no head: scores would be noise
+        raise ModelError(
+            f"The adapter in {folder} is not a reward model but one of a model that writes ({settings.get('task_type')}).",
+            "Choose a run of the page Reward model.",
+        )
+    base = load_pretrained(str(note.get("base") or settings.get("base_model_name_or_path") or ""), device)
     if note.get("parent"):
         base = with_adapter(base, Path(note["parent"]))
-    model = PeftModel.from_pretrained(with_scalar_head(base), folder).merge_and_unload()
+    try:
+        model = PeftModel.from_pretrained(with_scalar_head(base), folder).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"The reward model {folder} cannot be loaded: {error}", "Choose another one, or train it anew.") from None
     return _frozen(model, base.tokenizer, folder.name, folder)
 
 
 def _frozen(model: Any, tokenizer: PreTrainedTokenizerBase, source: str, folder: Path) -> Scorer:
-    note = _note(folder)
+    note = _read(folder / NOTE)
     model = model.eval().requires_grad_(False)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     device = next(model.parameters()).device
     scale = float(note.get("reward_mean", 0.0)), float(note.get("reward_deviation", 1.0))
-    return Scorer(model, tokenizer, source, device, context_length(model), *scale)
+    scorer = Scorer(model, tokenizer, source, device, context_length(model), *scale)
+    # an encoder can have fewer places than position embeddings (RoBERTa: two fewer), and its tokenizer says so
+    return scorer if scorer.reads_tokens else replace(scorer, context=min(scorer.context, tokenizer.model_max_length))
 
 
-def _note(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / NOTE).read_text()) if (folder / NOTE).is_file() else {}
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text()) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}", "Choose another reward model, or train it anew.") from None
+    return found if isinstance(found, dict) else {}
 
 
 def find_scorer(source: str) -> Scorer:

@@ -14,9 +14,11 @@ from rlhf.errors import DataError
 from rlhf.preferences import (
     EMBEDDED,
     Dataset,
+    Demonstration,
     PreferencePair,
     Prompt,
     load_dataset,
+    parse_demonstrations,
     parse_pairs,
     parse_prompts,
     read_data,
@@ -258,6 +260,109 @@ def test_too_much_is_refused(monkeypatch):
     squeezed = parquet([{"prompt": "x" * 40_000 + str(i)} for i in range(3)] * 1)
     monkeypatch.setattr(tables, "MAX_BYTES", 100_000)
     assert len(squeezed) < 100_000 and "MB" in refused(squeezed, "a.parquet").what
+
+
+# ---------------------------------------------------------------- how strongly, and answers to imitate
+
+
+@pytest.mark.parametrize(("filename", "content"), [
+    ("a.jsonl", jsonl({**PAIR, "strength": 2}, {**PAIR, "strength": 0.5}, {**PAIR, "strength": None}, PAIR)),
+    ("a.csv", b"prompt,chosen,rejected,strength\nOnce, sad, glad,2\nOnce, sad, glad,0.5\nOnce, sad, glad,\nOnce, sad, glad,1\n"),
+    ("a.parquet", parquet([{**PAIR, "strength": s} for s in (2.0, 0.5, None, 1.0)])),
+])  # fmt: skip
+def test_strength_of_a_preference(filename, content):
+    assert [pair.strength for pair in parse_pairs(content, filename)] == [2.0, 0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("strength", [0, -1, 101, True, "strong", "nan", "inf", [2]])
+def test_strengths_that_say_nothing_are_refused(strength):
+    error = refused(jsonl({**PAIR, "strength": strength}), "a.jsonl", parse_pairs)
+    assert "line 1: “strength” is" in error.what and "above 0" in error.do
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ({"prompt": "Once", "completion": " upon"}, Demonstration("Once", " upon")),
+        ({"question": "2+2?", "answer": 4, "label": "by hand"}, Demonstration("2+2?", "4", "by hand")),
+        ({"instruction": "Translate.", "input": "chat", "output": "cat"}, Demonstration("Translate.\n\nchat", "cat")),
+        ({"instruction": "Say hi.", "input": "", "output": "hi"}, Demonstration("Say hi.", "hi")),
+        ({**PAIR, "label": "sadder"}, Demonstration("Once", " sad", "sadder")),
+        (
+            {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]},
+            Demonstration("Hello", "Hi"),
+        ),
+        (
+            {"conversations": [{"from": "system", "value": "Nicely"}, {"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}]},
+            Demonstration("System: Nicely\n\nUser: Hello", "Hi"),
+        ),
+        (
+            {"prompt": [{"role": "user", "content": "Hello"}], "completion": [{"role": "assistant", "content": "Hi"}]},
+            Demonstration("Hello", "Hi"),
+        ),
+        (
+            {
+                "chosen": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}],
+                "rejected": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "No"}],
+            },
+            Demonstration("Hello", "Hi"),
+        ),
+        (
+            {"chosen": "Human: Hello Assistant: Hi", "rejected": "Human: Hello Assistant: No"},
+            Demonstration("Human: Hello Assistant:", " Hi"),
+        ),
+    ],
+)  # fmt: skip
+def test_answers_to_imitate_as_files_in_the_wild_write_them(row, wanted):
+    assert parse_demonstrations(jsonl(row), "a.jsonl") == [wanted]
+
+
+def test_answers_to_imitate_of_tables():
+    wanted = [Demonstration("Once", " upon, a time"), Demonstration("There", " was")]
+    assert parse_demonstrations('prompt,response\nOnce," upon, a time"\nThere, was\n', "a.csv") == wanted
+    rows = [{"prompt": item.prompt, "response": item.response} for item in wanted]
+    assert parse_demonstrations(parquet(rows), "a.parquet") == wanted
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "Once"}, "no column “response”"),
+        ({"response": " upon"}, "no column “prompt”"),
+        ({"prompt": "Once", "response": "  "}, "“response” is empty"),
+        ({**PAIR, "chosen": ""}, "“chosen” is empty"),
+        ({"prompt": "", "response": "a"}, "“prompt” is empty"),
+        ({"messages": [{"role": "user", "content": "Hello"}]}, "has no answer"),
+        ({"messages": [{"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Hello"}]}, "has no answer"),
+        ({"messages": []}, "has no answer"),
+        ("Once", "must be an object"),
+    ],
+)
+def test_answers_to_imitate_that_are_refused(row, reason):
+    error = refused(jsonl({"prompt": "p", "response": "r"}, row), "a.jsonl", parse_demonstrations)
+    assert reason in error.what and "line 2" in error.what
+
+
+def test_answers_to_imitate_cannot_come_from_a_text_file():
+    assert "cannot hold" in refused(b"Once", "a.txt", parse_demonstrations).what
+
+
+def test_the_better_answers_of_an_embedded_set_are_answers_to_imitate():
+    pairs, shown = load_dataset("pairs", "sums-pairs"), load_dataset("demonstrations", "sums-pairs")
+    assert shown.kind == "demonstrations" and len(shown.heldout) == len(pairs.heldout)
+    assert [item.response for item in shown.train] == [pair.chosen for pair in pairs.train]
+    with pytest.raises(DataError, match="holds prompts, but this algorithm needs demonstrations"):
+        load_dataset("demonstrations", "sums-prompts")
+
+
+@pytest.mark.parametrize(("kind", "items"), [
+    ("demonstrations", (Demonstration("a\u2028b", "c\x85\nd", "by hand"), Demonstration("🙂", " "))),
+    ("pairs", (PreferencePair("a", "b", "", "rule", 2.5), PreferencePair("a", "b", "c"))),
+])  # fmt: skip
+def test_a_run_s_data_comes_back_as_it_was(kind, items, tmp_path):
+    data = Dataset(items[:1], items[1:], kind, "custom")
+    write_data(tmp_path / "data.jsonl", data)
+    assert read_data(tmp_path / "data.jsonl") == data
 
 
 # ---------------------------------------------------------------- data sets

@@ -1,0 +1,259 @@
+"""Bradley–Terry, SFT and the reward model as Streamlit draws them. Nothing is trained; runs are canned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from pages.components import bt_votes, reward_trial
+from rlhf import jobs, runs
+from rlhf.preferences import Dataset, Demonstration, PreferencePair
+from rlhf.reward_network import RewardNetwork
+from tests.canned import canned_run
+
+PAGES = Path(__file__).parents[2] / "pages"
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RLHF_RUNS_DIR", str(tmp_path))
+    monkeypatch.setattr(jobs, "ensure_worker", lambda *args, **kwargs: None)
+    return tmp_path
+
+
+def page(name: str) -> AppTest:
+    at = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=60).run()
+    assert not at.exception, at.exception
+    return at
+
+
+def page_of(run: runs.Run) -> AppTest:
+    """With the frame around it: the panel of a finished run links to other pages."""
+    at = AppTest.from_file(str(PAGES / "index.py"), default_timeout=60)
+    at.query_params["run"] = run.id
+    at.switch_page(f"{run.algorithm}.py")
+    at.run()
+    assert not at.exception, at.exception
+    return at
+
+
+def texts(at: AppTest) -> str:
+    shown = [*at.markdown, *at.caption, *at.error, *at.warning, *at.info, *at.latex]
+    return "\n".join(str(element.value) for element in shown).replace("\\", "")
+
+
+def metrics(at: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in at.metric}
+
+
+# ---------------------------------------------------------------- Bradley–Terry: to touch
+
+
+def test_the_curve_follows_its_two_scores():
+    at = page("bradley_terry")
+    assert metrics(at)["P(a ≻ b)"] == "81.8 %"  # σ(1.5)
+    at.slider(key="bt.a").set_value(-1.0).run()
+    at.slider(key="bt.b").set_value(1.0).run()
+    assert not at.exception
+    found = metrics(at)  # σ(−2) = 0.1192, −log σ(−2) = 2.1269, σ(−2) − 1 = −0.8808
+    assert found["P(a ≻ b)"] == "11.9 %" and found["Loss"] == "2.13 nats" and found["Gradient"] == "−0.881"
+    relatives = next(frame.value for frame in at.dataframe if "Formula" in frame.value.columns)
+    assert list(relatives["Here"]) == ["0.135 : 1", "−2.00 nats", "0.368 / (0.368 + 2.72) = 0.119", "D = −347 points"]
+    for a, b in ((5.0, -5.0), (-5.0, 5.0)):
+        at.slider(key="bt.a").set_value(a)
+        at.slider(key="bt.b").set_value(b).run()
+        assert not at.exception and "nan" not in texts(at) and "inf" not in str(metrics(at))
+
+
+# ---------------------------------------------------------------- Bradley–Terry: to fit
+
+
+def board(at: AppTest) -> list[str]:
+    """Items, the strongest first; none where nothing could be fitted."""
+    return next((list(frame.value["item"]) for frame in at.dataframe if "Elo" in frame.value.columns), [])
+
+
+def example(name: str) -> AppTest:
+    at = page("bradley_terry")
+    return at.selectbox(key="bt/example").set_value(name).run()
+
+
+def test_an_example_that_fits():
+    at = example("a small club")
+    assert not at.exception and not at.error
+    assert board(at) == ["Ann", "Bea", "Cem", "Dan"]
+    assert "65 votes, 4 items" in texts(at) and "from standard errors" in texts(at) and "Ties (Davidson)" in texts(at)
+    assert "No circle" in texts(at)
+    at.toggle(key="bt/bootstrap").set_value(True).run()
+    assert not at.exception and "from the bootstrap" in texts(at) and board(at)[0] == "Ann"
+
+
+def test_an_example_that_goes_round_in_a_circle():
+    at = example("stone, paper, scissors")
+    assert not at.exception and not at.error and len(board(at)) == 3
+    assert "stone ≻ scissors ≻ paper ≻ stone" in texts(at) or "paper ≻ stone ≻ scissors ≻ paper" in texts(at)
+
+
+def test_an_example_that_needs_a_prior():
+    at = example("unbeaten")
+    assert not at.exception and not board(at)
+    (error,) = (element.value.replace("\\", "") for element in at.error)
+    assert "only won or only lost" in error and "• Ann" in error and "• Bea, Cem" in error and "prior" in error
+    at.toggle(key="bt/prior").set_value(True).run()
+    assert not at.exception and not at.error and board(at)[0] == "Ann"
+
+
+def test_every_example_has_votes():
+    assert all(bt_votes.example(name) for name in bt_votes.EXAMPLES)
+
+
+def paste(text: str) -> AppTest:
+    at = page("bradley_terry")
+    at.segmented_control(key="bt/way").set_value("paste").run()
+    return at.text_area(key="bt/pasted").set_value(text).run()
+
+
+def test_pasted_votes_with_bad_rows():
+    rows = ["Ann,Bea,left", "Bea,Ann,left", "Ann,Ann,left", "Ann,Bea,maybe **not**", "Ann,Bea", "Bea,Ann,tie"]
+    at = paste("left,right,winner\n" + "\n".join(rows))
+    assert not at.exception and not at.error
+    (warning,) = (element.value for element in at.warning)
+    assert "3 rows are left out" in warning and "line 4" in warning and "line 5" in warning and "line 6" in warning
+    assert "**not**" not in warning
+    assert sorted(board(at)) == ["Ann", "Bea"] and "3 votes, 2 items" in texts(at)
+
+
+def test_pasted_votes_that_cannot_be_fitted():
+    at = paste("left,right,winner")
+    for text, words in (
+        ("left,right,winner", "holds no votes"),
+        ("left,right\nAnn,Bea", "no column “winner”"),
+        ("left,right,winner\nAnn,Ann,left", "compared with itself"),
+        ("left,right,winner\nAnn,Bea,left\nCem,Dan,left\nBea,Ann,left\nDan,Cem,left", "2 groups with no vote between them"),
+    ):
+        at.text_area(key="bt/pasted").set_value(text).run()
+        assert not at.exception and not board(at)
+        assert any(words in element.value.replace("\\", "") for element in at.error), text
+    at.text_area(key="bt/pasted").set_value("  ").run()
+    assert not at.exception and not at.error and not board(at)
+
+
+def test_names_are_shown_as_text():
+    at = paste("left,right,winner\n**bold**,<b>x</b>,left\n<b>x</b>,**bold**,left\n")
+    assert not at.exception and len(board(at)) == 2
+    shown = "\n".join(str(element.value) for element in (*at.markdown, *at.caption))
+    assert "**bold**" not in shown and "<b>x</b>" not in shown
+
+
+# ---------------------------------------------------------------- SFT and the reward model
+
+
+@pytest.mark.parametrize(("name", "measured"), [("sft", {"Perplexity", "Token accuracy"}), ("reward_model", {"Accuracy"})])
+def test_a_finished_run_is_shown(root: Path, name: str, measured: set[str]):
+    run = canned_run(root, name, steps=4, name="first **of all**", weights=False)
+    at = page_of(run)
+    assert "first **of all**" in texts(at) and not any("first **of" in str(element.value) for element in (*at.markdown, *at.caption))
+    assert "Finished" in texts(at) and "What changed, on held-out data" in texts(at)
+    assert measured <= {metric.label for metric in at.metric}
+    assert any(button.key == "take-over" for button in at.button)
+
+
+@pytest.mark.parametrize("name", ["sft", "reward_model"])
+def test_start_queues_one_run(monkeypatch: pytest.MonkeyPatch, name: str):
+    asked: list[tuple] = []
+
+    def submit(config, dataset, root=None, parent=None, name=""):
+        asked.append((config, dataset))
+        return runs.create(config, dataset, root, parent, name)
+
+    monkeypatch.setattr(jobs, "submit", submit)
+    at = page(name)
+    at.button(key=f"{name}/start-0").click().run()
+    assert not at.exception and len(asked) == 1
+    config, dataset = asked[0]
+    assert config.algorithm == name
+    assert all(isinstance(item, Demonstration if name == "sft" else PreferencePair) for item in dataset.train)
+
+
+@pytest.fixture
+def rewards(root: Path) -> runs.Run:
+    """A finished run whose last checkpoint is a reward model that can be loaded (untrained)."""
+    from rlhf.policy import load_pretrained
+
+    run = canned_run(root, "reward_model", steps=4, name="first", weights=False)
+    RewardNetwork(load_pretrained("story", device="cpu"), run.load_config()).save(run.checkpoint("step-4"))
+    return run
+
+
+def test_a_text_is_scored_token_by_token(rewards: runs.Run):
+    at = page_of(rewards)
+    at.text_area(key=f"trial/answer/{rewards.id}").set_value(" He was sad.").run()
+    at.button(key=f"trial/go/{rewards.id}").click().run()
+    assert not at.exception and not at.error
+    prompt, answer, strings, scores, *_ = at.session_state[f"trial/result/{rewards.id}"]
+    assert answer == "".join(strings) == " He was sad." and len(scores) == len(strings)
+    assert "Score" in metrics(at) and prompt == rewards.load_data().heldout[0].prompt
+    at.text_area(key=f"trial/answer/{rewards.id}").set_value("").run()
+    assert "before your last change" in texts(at)
+    at.button(key=f"trial/go/{rewards.id}").click().run()
+    assert not at.exception and not at.error and len(at.session_state[f"trial/result/{rewards.id}"][3]) == 1
+    at.text_area(key=f"trial/answer/{rewards.id}").set_value(" a dog" * 300).run()
+    at.button(key=f"trial/go/{rewards.id}").click().run()
+    assert not at.exception and any("reads 256 tokens" in element.value for element in at.error)
+
+
+def test_the_pairs_that_it_gets_wrong(rewards: runs.Run):
+    at = page_of(rewards)
+    next(button for button in at.button if (button.key or "").startswith("trial/worst")).click().run()
+    assert not at.exception and not at.error
+    assert "of 2 held-out pairs are ordered the wrong way round" in texts(at)
+
+
+def test_surgery_trains_again_on_changed_votes(monkeypatch: pytest.MonkeyPatch, rewards: runs.Run):
+    asked: list[tuple] = []
+
+    def submit(config, dataset, root=None, parent=None, name=""):
+        asked.append((config, dataset, name))
+        return runs.create(config, dataset, root, parent, name)
+
+    monkeypatch.setattr(jobs, "submit", submit)
+    at = page_of(rewards)
+    at.slider(key="trial/flip").set_value(50).run()
+    at.button(key=f"trial/operate/{rewards.id}").click().run()
+    assert not at.exception
+    ((config, dataset, name),) = asked
+    before = rewards.load_data()
+    assert name == "50 % flipped, 100 % kept" and config.data == "custom" and config.steps == rewards.load_config().steps
+    assert dataset.heldout == before.heldout and sum(pair.label == "flipped" for pair in dataset.train) == len(before.train) // 2
+    assert runs.list_runs()[0].id in str(at.query_params["run"])
+
+
+# ---------------------------------------------------------------- surgery: the votes themselves
+
+VOTES = Dataset(
+    tuple(PreferencePair(f"p{i}", f"good {i}", f"bad {i}", "canned", 1.0 + i) for i in range(100)),
+    tuple(PreferencePair(f"q{i}", "good", "bad") for i in range(7)),
+    "pairs",
+    "canned",
+)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.0, 1.0), (0.2, 1.0), (0.5, 1.0), (0.2, 0.5), (0.5, 0.05), (0.2, 0.001)])
+def test_the_right_share_is_flipped_and_heldout_votes_stay(share: float, kept: float):
+    changed = reward_trial.with_noise(VOTES, share, kept, seed=3)
+    assert changed.heldout == VOTES.heldout and changed.kind == "pairs"
+    assert len(changed.train) == max(1, round(100 * kept))
+    known = {pair.prompt: pair for pair in VOTES.train}
+    flipped = [pair for pair in changed.train if pair != known[pair.prompt]]
+    assert len(flipped) == round(share * len(changed.train)) == sum(pair.label == "flipped" for pair in changed.train)
+    for pair in flipped:
+        was = known[pair.prompt]
+        assert (pair.chosen, pair.rejected, pair.strength) == (was.rejected, was.chosen, was.strength)
+    assert len({pair.prompt for pair in changed.train}) == len(changed.train)
+
+
+def test_the_same_seed_flips_the_same_votes():
+    first, again, other = (reward_trial.with_noise(VOTES, 0.3, 0.8, seed) for seed in (0, 0, 1))
+    assert first == again and first.train != other.train
