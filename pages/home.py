@@ -29,16 +29,19 @@ if run_id:
 st.divider()
 cards = [
     ("model.py", ":material/psychology:", _("Model"), _("Load a model, let it write, and see the probability of every next token.")),
+    ("road.py", ":material/route:", _("From votes to a policy"), _("The classic road in four stages, ending in a blind vote.")),
+    ("votes.py", ":material/how_to_vote:", _("Votes"), _("Say which of two answers is better; alone, or forty at once.")),
     ("bradley_terry.py", ":material/balance:", "Bradley–Terry", _("How scores become preferences, and votes become scores.")),
     ("reward_model.py", ":material/scale:", _("Reward model"), _("Votes become a number that a policy can be trained on.")),
     ("sft.py", ":material/edit_note:", "SFT", _("Imitate given answers: the stage before preferences.")),
     ("grpo.py", ":material/groups:", "GRPO", _("Answers compete within a group; the better half is reinforced.")),
     ("ppo.py", ":material/school:", "PPO", _("A critic learns what to expect; what beats it is reinforced.")),
     ("dpo.py", ":material/thumbs_up_down:", "DPO", _("Learn from pairs, a preferred and a rejected answer, without sampling.")),
+    ("reward_hacking.py", ":material/trending_down:", _("Reward hacking"), _("Fool a reward, and watch what it stood for fall.")),
     ("compare.py", ":material/compare:", _("Compare"), _("The same prompts before and after, side by side, token by token.")),
     ("runs.py", ":material/stacked_line_chart:", _("Runs"), _("All runs: curves over one another, settings, downloads.")),
 ]
-for row in (cards[:3], cards[3:6], cards[6:]):
+for row in (cards[i : i + 3] for i in range(0, len(cards), 3)):
     for column, (page, icon, title, text) in zip(st.columns(3), row, strict=True):
         with column.container(border=True, height="stretch"):
             st.page_link(page, label=f"**{title}**", icon=icon)

@@ -26,6 +26,7 @@ navigation = {
     _("Start"): [
         st.Page("home.py", title=_("Home"), icon=":material/home:", default=True),
         st.Page("model.py", title=_("Model"), icon=":material/psychology:"),
+        st.Page("road.py", title=_("From votes to a policy"), icon=":material/route:"),
     ],
     _("Align"): [
         st.Page("bradley_terry.py", title="Bradley–Terry", icon=":material/balance:"),
@@ -42,7 +43,7 @@ navigation = {
         st.Page("compare.py", title=_("Compare"), icon=":material/compare:"),
     ],
 }
-page = st.navigation(navigation)
+page = st.navigation(navigation, expanded=True)
 with under_way:
     sidebar()
 page.run()

@@ -58,6 +58,20 @@ class SimulatedRater:
         return winners
 
 
+    def most_apart(self, groups: Sequence[Sequence[Context]]) -> list[tuple[int, int]]:
+        """Of each group of answers the places of those that the rule scores lowest and highest: a clear choice teaches most.
+
+        Raises ``RewardError`` where the rule cannot score.
+        """
+        mix = RewardMix(self.terms)
+        scores = iter([scored.total for scored in mix([context for group in groups for context in group])])
+        found = []
+        for group in groups:
+            own = [next(scores) for _ in group]
+            found.append((own.index(min(own)), own.index(max(own))))
+        return found
+
+
 def _term(term: RewardTerm) -> str:
     options = ", ".join(f"{name} {value}" for name, value in term.options.items())
     weight = "" if term.weight == 1 else f"{term.weight:g} × "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import streamlit as st
 
@@ -35,6 +36,10 @@ def draw() -> None:
         _("Error rate"), 0.0, 1.0, 0.1, 0.05, key="votes/rule/errors", persist_state="session",
         help=_("The share of votes that say the opposite of the rule. At 0.5 they say nothing."),
     )  # fmt: skip
+    choices = cells.cell().number_input(
+        _("Chosen from"), 2, 16, 8, key="votes/rule/choices", persist_state="session",
+        help=_("Answers written to each prompt. The two that the rule finds most different make the pair: clear pairs teach more."),
+    )  # fmt: skip
     luck = cells.cell().number_input(
         _("Seed"), 0, 2**31 - 1, 0, key="votes/rule/seed", persist_state="session",
         help=_("The same seed and settings give the same votes."),
@@ -43,7 +48,7 @@ def draw() -> None:
     st.caption(_("Their rater reads: {name}").format(name=plain(rater.name)))
     if st.button(_("Let it vote"), icon=":material/smart_toy:", type="primary", key="votes/rule/start", disabled=bool(problem)):
         try:
-            made = simulate(settings, rater, int(many))
+            made = simulate(settings, rater, int(many), int(choices))
             new = votes.add(made)
         except PlaygroundError as error:
             st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
@@ -51,8 +56,12 @@ def draw() -> None:
         _done(made, new)
 
 
-def simulate(settings: Settings, rater: SimulatedRater, many: int) -> list[Vote]:
-    """Write ``many`` pairs of answers, with a progress bar, and judge them. Raises ``PlaygroundError``."""
+def simulate(settings: Settings, rater: SimulatedRater, many: int, choices: int = 2) -> list[Vote]:
+    """Write ``many`` pairs of answers, with a progress bar, and judge them. Raises ``PlaygroundError``.
+
+    ``choices``: answers to a prompt of which the two make a pair that the rule finds most different.
+    """
+    settings = replace(settings, answers=choices)
     frozen = models.wait(settings.side)
     luck = random.Random(rater.seed)
     ballots: list[Ballot] = []
@@ -61,7 +70,7 @@ def simulate(settings: Settings, rater: SimulatedRater, many: int) -> list[Vote]
     while len(ballots) < many:
         prompts = [luck.choice(settings.prompts) for _i in range(min(BATCH, many - len(ballots)))]
         written = vote_writer.write(frozen, prompts, settings, luck.randrange(2**31))
-        ballots += written
+        ballots += apart(written, rater) if choices > 2 else written
         fruitless = 0 if written else fruitless + 1
         if fruitless == FRUITLESS:
             raise DataError(f"{settings.side.model} always writes the same answer.", "Raise the temperature, or choose other prompts.")
@@ -89,6 +98,17 @@ def judged(ballots: list[Ballot], rater: SimulatedRater) -> list[Vote]:
     return found
 
 
+def apart(ballots: list[Ballot], rater: SimulatedRater) -> list[Ballot]:
+    """Of the answers of each ballot the two that the rule finds most different, in their order; none where it finds all equal."""
+    groups = [[_context(ballot, side) for side in range(len(ballot.answers))] for ballot in ballots]
+    kept = []
+    for ballot, (low, high) in zip(ballots, rater.most_apart(groups), strict=True):
+        if low != high:
+            first, second = sorted((low, high))
+            kept.append(replace(ballot, answers=(ballot.answers[first], ballot.answers[second])))
+    return kept
+
+
 def _context(ballot: Ballot, side: int) -> Context:
     answer = ballot.answers[side]
     return Context(ballot.prompt.text, answer.text, ballot.prompt.answer, answer.tokens, answer.finished)
@@ -96,9 +116,9 @@ def _context(ballot: Ballot, side: int) -> Context:
 
 def _done(made: list[Vote], new: int) -> None:
     ties = sum(vote.winner == "tie" for vote in made)
-    words = _("{n} votes are kept, {ties} of them ties.").format(n=f"{new:,}", ties=f"{ties:,}")
+    words = _("Votes kept: {n}. Ties among them: {ties}.").format(n=f"{new:,}", ties=f"{ties:,}")
     if new < len(made):
-        words += " " + _("{n} were there already: take another seed for others.").format(n=f"{len(made) - new:,}")
+        words += " " + _("There already: {n}; take another seed for others.").format(n=f"{len(made) - new:,}")
     st.success(words, icon=":material/smart_toy:")
     rows = [{_("prompt"): v.prompt, _("left"): v.left, _("right"): v.right, _("winner"): v.winner} for v in made[:5]]
     st.dataframe(rows, hide_index=True)

@@ -1,0 +1,236 @@
+"""The four stages of the classic road: votes, reward model, policy, and a blind vote between before and after."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from pages.components import models, vote_rule
+from pages.components.i18n import _
+from pages.components.live import live_panel
+from pages.components.numbers import number
+from pages.components.text import plain
+from pages.components.vote_writer import Ballot, Candidate, Settings
+from rlhf import blind, compare, jobs, runs, votes
+from rlhf.algorithms import DATA, make_config, title
+from rlhf.compare import Side
+from rlhf.config import RewardTerm
+from rlhf.errors import PlaygroundError
+from rlhf.preferences import Dataset, Prompt, load_dataset, split
+from rlhf.raters import SimulatedRater
+from rlhf.runs import Run
+from rlhf.votes import Vote, Winner
+
+MODEL = "story"
+SIMULATED = 400
+ENOUGH = 20  # votes below which nothing can be learned
+CHOICES = 8  # answers of which a simulated rater votes between the two that it finds most different
+GOLD = "negative"
+REWARD, POLICY = "rm", "policy"  # names in the link
+
+
+def run_of(name: str) -> Run | None:
+    """The run of a stage, as the link says; None where there is none, or where it is gone."""
+    try:
+        return runs.open_run(st.query_params[name]) if st.query_params.get(name) else None
+    except PlaygroundError:
+        return None
+
+
+def trained(run: Run | None) -> bool:
+    return run is not None and bool(run.checkpoints()) and run.status.state not in ("queued", "running")
+
+
+def kept_votes() -> list[Vote]:
+    """The votes to learn from: of the story model's own answers, blind votes on trained ones left out."""
+    return [vote for vote in votes.find() if vote.left_model == MODEL and vote.left_checkpoint == vote.right_checkpoint == ""]
+
+
+def _problem(error: PlaygroundError) -> None:
+    st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+
+
+# ---------------------------------------------------------------- 1 votes
+
+
+def stage_votes() -> None:
+    found = kept_votes()
+    preferring = len(votes.to_pairs(found).pairs)
+    st.markdown(_("People (or, to try it out, a rule) say which of two answers of the story model is better."))
+    with st.container(horizontal=True, gap="large"):
+        st.metric(_("Votes kept"), f"{len(found):,}", width="content")
+        st.metric(_("Pairs to learn from"), f"{preferring:,}", width="content", help=_("Ties prefer nothing."))
+    if found:
+        st.caption(plain(votes.described(found)))
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.page_link("votes.py", label=_("Vote yourself"), icon=":material/how_to_vote:")
+        words = _("Let a simulated rater vote {n} times").format(n=SIMULATED)
+        rule = _("It prefers the sadder of two answers (VADER), and is wrong one time in twenty. Its votes say that they are simulated.")
+        if st.button(words, icon=":material/smart_toy:", key="road/simulate", help=rule, type="secondary" if found else "primary"):
+            rater = SimulatedRater((RewardTerm(name=GOLD),), 0.05, seed=len(found))
+            votes.add(vote_rule.simulate(_settings(Side(MODEL)), rater, SIMULATED, choices=CHOICES))
+            st.rerun()
+    if preferring < ENOUGH:
+        st.caption(_("The next stage opens with {n} pairs.").format(n=ENOUGH))
+
+
+def _settings(side: Side) -> Settings:
+    prompts = tuple(item for item in load_dataset("prompts", f"{MODEL}-prompts").train if isinstance(item, Prompt))
+    run = make_config("grpo", model=MODEL)
+    sampling = {name: getattr(run, name) for name in ("temperature", "max_new_tokens", "top_p", "top_k")}
+    return Settings(side, prompts, tuple(sampling.items()))
+
+
+# ---------------------------------------------------------------- 2 the reward model
+
+
+def stage_reward() -> None:
+    pairs = votes.to_pairs(kept_votes()).pairs
+    st.markdown(_("A reward model learns to score the preferred answers higher. A tenth of the prompts is held out, to measure it on."))
+    if len(pairs) < ENOUGH:
+        st.info(_("There are too few votes yet: go back to stage 1."), icon=":material/arrow_back:")
+        return
+    if st.button(_("Train it on {n} pairs").format(n=f"{len(pairs):,}"), icon=":material/scale:", type="primary", key="road/reward"):
+        config = make_config("reward_model", model=MODEL, data="custom")
+        _submit(REWARD, config, split(pairs, votes.described(kept_votes())), _("road: reward model"))
+    if run := run_of(REWARD):
+        live_panel(run.id, compact=True)
+        if trained(run):
+            last = next((row for row in reversed(run.metrics()) if "eval/accuracy" in row), None)
+            if last:
+                words = _("On votes that it has not seen it agrees in {share} of cases (95 % interval: {low} to {high}).")
+                parts = {"share": last["eval/accuracy"], "low": last["eval/accuracy/low"], "high": last["eval/accuracy/high"]}
+                st.markdown(words.format(**{name: number(value, "share") for name, value in parts.items()}))
+            st.page_link("reward_model.py", label=_("Open it: try it, see what it gets wrong"), query_params={"run": run.id})
+
+
+def _submit(name: str, config: object, dataset: Dataset, label: str) -> None:
+    try:
+        st.query_params[name] = jobs.submit(config, dataset, name=label).id  # pyright: ignore[reportArgumentType]
+    except PlaygroundError as error:
+        _problem(error)
+        return
+    st.rerun()
+
+
+# ---------------------------------------------------------------- 3 the policy
+
+
+def stage_policy() -> None:
+    st.markdown(_("The policy is trained against the reward model (GRPO or PPO), or on the same votes without one (DPO)."))
+    reward = run_of(REWARD)
+    ways = ["grpo", "ppo", "dpo"]
+    way = st.segmented_control(_("How"), ways, default="grpo", required=True, format_func=lambda name: _(title(name)), key="road/way")
+    if way != "dpo" and not trained(reward):
+        st.info(_("There is no reward model yet: go back to stage 2, or take DPO, which needs none."), icon=":material/arrow_back:")
+    elif st.button(_("Train the policy"), icon=":material/play_arrow:", type="primary", key="road/policy"):
+        _start_policy(str(way), reward)
+    if run := run_of(POLICY):
+        live_panel(run.id, compact=True)
+        if trained(run):
+            st.page_link(f"{run.algorithm}.py", label=_("Open it: every plot, step and token"), query_params={"run": run.id})
+
+
+def _start_policy(way: str, reward: Run | None) -> None:
+    label = _("road: {algorithm}").format(algorithm=_(title(way)))
+    if DATA[way] == "pairs":
+        _submit(POLICY, make_config(way, model=MODEL, data="custom"), split(votes.to_pairs(kept_votes()).pairs, _("votes")), label)
+    elif reward is not None:
+        mix = json.dumps([{"name": "reward_model", "options": {"source": reward.id}}])
+        _submit(POLICY, make_config(way, model=MODEL, reward=mix, gold=GOLD), load_dataset("prompts", f"{MODEL}-prompts"), label)
+
+
+# ---------------------------------------------------------------- 4 the blind vote
+
+
+def stage_blind() -> None:
+    run = run_of(POLICY)
+    if not trained(run):
+        st.info(_("There is no trained policy yet: go back to stage 3."), icon=":material/arrow_back:")
+        return
+    assert run is not None
+    after = compare.tuned(run)
+    checkpoint = f"{after.run_id}/{after.checkpoint}"
+    st.markdown(_("Two answers to a prompt that nothing was trained on, one from before and one from after. Which is better?"))
+    prompts = blind.unseen(compare.heldout_prompts(run), {vote.prompt for vote in kept_votes()})
+    given = blind.of_run(votes.find(), checkpoint)
+    asked = {vote.prompt for vote in given if not vote.simulated}
+    left = [prompt for prompt in prompts if prompt.text not in asked]
+    with st.spinner(_("Writing")):
+        ballot = next((ballot for prompt in left if (ballot := _ballot(run, after, prompt))), None)
+    if ballot:
+        _ask(ballot)
+    else:
+        st.success(_("You have voted on every held-out prompt."), icon=":material/done_all:")
+    words = _("Let the rule behind the simulated votes judge {n} of them").format(n=len(prompts))
+    if prompts and st.button(words, icon=":material/smart_toy:", key="road/judge"):
+        ballots = [ballot for prompt in prompts for ballot in [_ballot(run, after, prompt)] if ballot]
+        votes.add(vote_rule.judged(ballots, SimulatedRater((RewardTerm(name=GOLD),))))
+        st.rerun()
+    _win_rates(given, checkpoint)
+
+
+def _ballot(run: Run, after: Side, prompt: Prompt) -> Ballot | None:
+    """The same seed and settings for both; None where both wrote the same. Kept for the session: the vote is on what was read."""
+    key = f"road/ballot/{after.run_id}/{after.checkpoint}/{prompt.text}"
+    if key not in st.session_state:
+        luck = random.Random(key)
+        sampling = compare.sampling_of(run)
+        candidates = [_answer(side, prompt, sampling, luck.randrange(2**31)) for side in (Side(run.model), after)]
+        luck.shuffle(candidates)
+        same = candidates[0].text == candidates[1].text
+        st.session_state[key] = None if same else Ballot(votes.new_id(), prompt, tuple(candidates), tuple(sampling.items()))
+    return st.session_state[key]
+
+
+def _answer(side: Side, prompt: Prompt, sampling: Mapping[str, Any], seed: int) -> Candidate:
+    from rlhf.rollout import SamplingConfig  # torch: only where it is used
+
+    with models.computing(models.wait(side)) as loaded:
+        (answer,) = compare.answers(loaded, [prompt], SamplingConfig(**sampling), seed)
+    checkpoint = "" if side.is_untouched else f"{side.run_id}/{side.checkpoint}"
+    return Candidate(answer.text, side.model, checkpoint, f"{seed}/0", len(answer.ids), answer.finished)
+
+
+def _ask(ballot: Ballot) -> None:
+    st.markdown(f"**{plain(ballot.prompt.text)}**")
+    for name, answer, column in zip((_("Left"), _("Right")), ballot.answers, st.columns(2), strict=True):
+        with column.container(border=True, height="stretch"):
+            st.caption(name)
+            st.text(answer.text.strip() or _("(nothing was written)"))
+    labels: dict[Winner, str] = {"left": _("Left is better"), "tie": _("Tie"), "right": _("Right is better")}
+    for column, (winner, label) in zip(st.columns(3), labels.items(), strict=True):
+        kind = "secondary" if winner == "tie" else "primary"
+        column.button(label, key=f"road/{winner}/{ballot.id}", type=kind, width="stretch", on_click=_cast, args=(ballot, winner))
+
+
+def _cast(ballot: Ballot, winner: Winner) -> None:
+    first, second = ballot.answers
+    vote = Vote(
+        ballot.prompt.text, first.text, second.text, winner, rater=_("blind vote"), left_model=first.model, right_model=second.model,
+        left_checkpoint=first.checkpoint, right_checkpoint=second.checkpoint, left_seed=first.seed, right_seed=second.seed,
+        sampling=dict(ballot.sampling), id=ballot.id,
+    )  # fmt: skip
+    try:
+        votes.add(vote)
+    except PlaygroundError as error:
+        _problem(error)
+
+
+def _win_rates(given: list[Vote], checkpoint: str) -> None:
+    """People's and the rule's apart: a rule that the votes came from is no judge of its own success."""
+    parts = {_("People"): [v for v in given if not v.simulated], _("The rule"): [v for v in given if v.simulated]}
+    shown = {name: blind.win_rate(part, checkpoint) for name, part in parts.items() if part}
+    for column, (name, rate) in zip(st.columns(2), shown.items(), strict=False):
+        low, high = rate.interval
+        with column:
+            st.metric(_("{who}: after wins").format(who=name), number(rate.rate, "share"))
+            words = _("{wins} wins, {ties} ties, {losses} losses. 95 % interval: {low} to {high}; a tie counts as half.")
+            figures = {"low": number(low, "share"), "high": number(high, "share")}
+            st.caption(words.format(wins=rate.wins, ties=rate.ties, losses=rate.losses, **figures))
+            if low <= 0.5 <= high:
+                st.caption(_("The interval holds 50 %: these votes do not show a difference."))

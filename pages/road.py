@@ -1,0 +1,52 @@
+"""The whole road of RLHF on one page: votes → reward model → policy → blind vote between before and after."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.components import road
+from pages.components.i18n import _
+from pages.components.text import plain
+from rlhf import votes
+from rlhf.errors import PlaygroundError
+
+st.title(_("From votes to a policy"), anchor=False)
+st.markdown(_("The classic road of RLHF, stage by stage, on the story model. Every stage can be gone back to, and done again."))
+
+done = {
+    "votes": len(votes.to_pairs(road.kept_votes()).pairs) >= road.ENOUGH,
+    "reward": road.trained(road.run_of(road.REWARD)),
+    "policy": road.trained(road.run_of(road.POLICY)),
+    "blind": False,
+}
+STAGES = {
+    "votes": (_("1 · Votes"), road.stage_votes),
+    "reward": (_("2 · Reward model"), road.stage_reward),
+    "policy": (_("3 · Policy"), road.stage_policy),
+    "blind": (_("4 · Blind vote"), road.stage_blind),
+}
+first_open = next(name for name, finished in done.items() if not finished)
+if "road/stage" not in st.session_state:
+    linked = st.query_params.get("stage")
+    st.session_state["road/stage"] = linked if linked in STAGES else first_open
+stage = st.segmented_control(
+    _("Stage"), list(STAGES), required=True, key="road/stage", label_visibility="collapsed",
+    format_func=lambda name: STAGES[name][0] + (" :material/check:" if done[name] else ""),
+)  # fmt: skip
+st.query_params["stage"] = str(stage)
+with st.container(border=True):
+    try:
+        STAGES[str(stage)][1]()
+    except PlaygroundError as error:
+        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+
+
+def forward(to: str) -> None:
+    st.session_state["road/stage"] = to
+
+
+names = list(STAGES)
+place = names.index(str(stage))
+if done[str(stage)] and place + 1 < len(names):
+    following = names[place + 1]
+    st.button(_("Go on: {stage}").format(stage=STAGES[following][0]), type="primary", key="road/next", on_click=forward, args=(following,))
