@@ -51,3 +51,23 @@ def test_dpo_learns_the_shipped_pairs():
 def test_lora_learns_too():
     before, after = held_out("grpo", model="story", reward="negative", tuning="lora", learning_rate=2e-3, steps=12, eval_every=0)
     assert after["eval/reward"] > before["eval/reward"] + 0.1
+
+
+def test_a_reward_model_learns_the_shipped_pairs():
+    config = make_config("reward_model", model="story", steps=12, eval_every=0, eval_prompts=120)
+    found = [
+        event.metrics
+        for event in train(config, load_dataset("pairs", config.data))
+        if isinstance(event, Step) and "eval/accuracy" in event.metrics
+    ]
+    assert found[0]["eval/accuracy"] < 0.65 and found[-1]["eval/accuracy"] > 0.85
+
+
+def test_sft_imitates_the_right_sums():
+    config = make_config("sft", model="sums", steps=40, eval_every=0)
+    found = [
+        event.metrics
+        for event in train(config, load_dataset("demonstrations", config.data))
+        if isinstance(event, Step) and "eval/loss" in event.metrics
+    ]
+    assert found[-1]["eval/loss"] < 0.7 * found[0]["eval/loss"]
