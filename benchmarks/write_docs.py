@@ -17,7 +17,15 @@ from benchmarks.measuring import RESULTS, parser, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 LEARNING = ("sums", "story-grpo", "story-dpo", "story-ppo")
-ORDER = ("cold_start", "start_latency", *(f"learning-{task}" for task in LEARNING), "live_page_cost", "vs_trl")
+REWARD_MODEL = ("clean", "noisy", "step", "loop")
+ORDER = (
+    "cold_start",
+    "start_latency",
+    *(f"learning-{task}" for task in LEARNING),
+    "live_page_cost",
+    "vs_trl",
+    *(f"reward_model-{task}" for task in REWARD_MODEL),
+)
 
 
 def results() -> dict[str, dict[str, Any]]:

@@ -126,13 +126,23 @@ class RewardNetwork:
 def token_scores(network: Any, sequences: Sequences) -> Tensor:
     """The head's output at each response token, (N, T) float32; ``network`` is a decoder with a linear ``score`` head."""
     inner: Any = network.get_base_model() if isinstance(network, PeftModel) else network
-    ids = torch.cat([sequences.prompt_ids, sequences.response_ids], 1)
-    inputs: dict[str, Any] = {"input_ids": ids, "use_cache": False}
-    if not bool(sequences.prompt_mask.all()):  # padding on the right needs no mask: nothing looks at it
-        mask = torch.cat([sequences.prompt_mask, torch.ones_like(sequences.response_mask)], 1).long()
-        inputs |= {"attention_mask": mask, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
-    hidden = getattr(inner, inner.base_model_prefix)(**inputs).last_hidden_state
-    return inner.score(hidden[:, -sequences.response_ids.shape[1] :]).squeeze(-1).float()
+    if len(sequences) < 16 or sequences.response_ids.device.type != "cpu":
+        return _scores(inner, sequences)
+    # the shorter half on its own has less padding: a twentieth of the time
+    order = (sequences.prompt_mask.sum(1) + sequences.response_mask.sum(1)).argsort()
+    return torch.cat([_scores(inner, sequences.rows(rows)) for rows in order.chunk(2)])[order.argsort()]
+
+
+def _scores(inner: Any, sequences: Sequences) -> Tensor:
+    both = torch.cat([sequences.prompt_ids, sequences.response_ids], 1)
+    prompt_lengths = sequences.prompt_mask.sum(1, keepdim=True)
+    width = int((prompt_lengths + sequences.response_mask.sum(1, keepdim=True)).max())
+    # all padding goes to the right: rows get shorter, and need no mask, as nothing looks at what comes later
+    places = torch.arange(width, device=both.device) + (sequences.prompt_ids.shape[1] - prompt_lengths)
+    ids = both.gather(1, places.clamp(max=both.shape[1] - 1))
+    hidden = getattr(inner, inner.base_model_prefix)(input_ids=ids, use_cache=False).last_hidden_state
+    answer = prompt_lengths + torch.arange(sequences.response_ids.shape[1], device=both.device)
+    return inner.score(hidden).squeeze(-1).gather(1, answer.clamp(max=width - 1)).float()
 
 
 # ---------------------------------------------------------------- using a trained one

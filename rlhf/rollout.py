@@ -135,9 +135,10 @@ def encode_answers(
 
     Raises ``DataError`` for a prompt that is empty or leaves no room in the ``context`` for the longest answer.
     """
-    rows = [list(tokenizer(text, add_special_tokens=False)["input_ids"]) + [end] * append_end for text in answers]
-    rows = [row[:longest] for row in rows]
-    encoded = dict(zip(prompts, encode_prompts(tokenizer, prompts, context, max(map(len, rows))), strict=True))
+    encoded_answers: Any = tokenizer(answers, add_special_tokens=False)["input_ids"]
+    rows = [(list(ids) + [end] * append_end)[:longest] for ids in encoded_answers]
+    once = list(dict.fromkeys(prompts))
+    encoded = dict(zip(once, encode_prompts(tokenizer, once, context, max(map(len, rows))), strict=True))
     prompt_ids, prompt_mask = pad_left([encoded[prompt] for prompt in prompts], end, device)
     return Sequences(prompt_ids, prompt_mask, *pad_right(rows, end, device))
 

@@ -91,6 +91,15 @@ def test_other_programs_read_the_same_score(full):
     assert scorer.scores(PROMPTS, ANSWERS, rows=1) == pytest.approx(ours, abs=1e-4)
 
 
+def test_the_scores_of_many_rows_come_back_in_their_order(full):
+    """Many are read in two parts, the shorter ones first."""
+    made, _ = full
+    answers = [answer * times for times in (3, 1, 2, 4) for answer in (*ANSWERS, "")]
+    prompts = [PROMPTS[i % 4] for i in range(len(answers))]
+    alone = [in_training(made, [prompt], [answer])[0] for prompt, answer in zip(prompts, answers, strict=True)]
+    assert len(answers) >= 16 and in_training(made, prompts, answers) == pytest.approx(alone, abs=1e-4)
+
+
 def test_a_lora_checkpoint_scores_as_the_network_in_training(tmp_path):
     made = network("lora")
     made.save(tmp_path)
