@@ -410,7 +410,14 @@ class RewardModelConfig(Config):
     """A reward model trained on preference pairs; see rlhf/algorithms/reward_model.py."""
 
     PRESETS: ClassVar = {
-        "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 1e-3, "steps": 30, "eval_every": 5},
+        "story": {
+            "data": "story-pairs",
+            "tuning": "full",
+            "learning_rate": 1e-3,
+            "learning_rate_schedule": "linear",
+            "steps": 20,
+            "eval_every": 5,
+        },
         "sums": {"data": "sums-pairs", "tuning": "full", "learning_rate": 1e-3, "steps": 120},
         "other": {"data": "story-pairs", "learning_rate": 1e-4, "microbatch_size": 8, "pairs_per_step": 8, "eval_prompts": 64},
     }
