@@ -203,7 +203,7 @@ def against_trl(report: Report, _seeds: int, rounds: int) -> None:
     times: dict[str, list[float]] = {"ours": [], "TRL": []}
     ratios, apart = [], []
     for round_ in range(rounds):
-        config = reward_config(seed=round_, device="cpu", steps=20, eval_every=0)
+        config = reward_config(seed=round_, device="cpu", steps=20, eval_every=0, learning_rate_schedule="constant")
         votes, _ = shipped(round_, 0)
         data = Dataset(tuple(votes), (), "pairs", "400 votes")
         block: dict[str, tuple[list[float], list[float]]] = {}

@@ -42,7 +42,7 @@ def test_ppo_makes_stories_sad():
 
 
 def test_dpo_learns_the_shipped_pairs():
-    before, after = held_out("dpo", model="story", steps=25, eval_every=0)
+    before, after = held_out("dpo", model="story", steps=14, eval_every=0)
     assert before["eval/rewards/accuracies"] == 0.5
     assert after["eval/rewards/accuracies"] > 0.75
     assert after["eval/rewards/margins"] > 0
