@@ -1,6 +1,6 @@
 """The live panel of a run: state, controls, plots, and the way from a plot's point to the formula behind it.
 
-``live_panel(run_id)`` is drawn by every page that has a run. While the run is alive it polls once a second, in fragments, so that the
+``live_panel(run_id)`` is drawn by every page that has a run. While the run is alive it polls every second and a half, in fragments, so that the
 rest of the page stands still; what a poll costs is what was appended to the run's events since the last one. Once the run has ended
 nothing polls any more.
 """
@@ -26,9 +26,9 @@ from rlhf.errors import PlaygroundError
 from rlhf.metrics import describe
 from rlhf.runs import Run, Status
 
-POLL_SECONDS = 1.0
+POLL_SECONDS = 1.5  # each poll takes the training some 20 ms of a core
 QUEUED_SECONDS = 0.5  # the first point should be there soon after the click
-SAMPLES_SECONDS = 2.0
+SAMPLES_SECONDS = 3.0
 WAITING_SECONDS = 3.0  # a paused run may be resumed from another window
 
 _BOARD, _SAMPLES = "live-board", "live-samples"
