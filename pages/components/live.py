@@ -1,8 +1,8 @@
 """The live panel of a run: state, controls, plots, and the way from a plot's point to the formula behind it.
 
-``live_panel(run_id)`` is drawn by every page that has a run. While the run is alive it polls every second and a half, in fragments, so that the
-rest of the page stands still; what a poll costs is what was appended to the run's events since the last one. Once the run has ended
-nothing polls any more.
+``live_panel(run_id)`` is drawn by every page that has a run. While the run is alive it polls every second and a half, in fragments, so
+that the rest of the page stands still; what a poll costs is what was appended to the run's events since the last one. Once the run has
+ended nothing polls any more.
 """
 
 from __future__ import annotations
