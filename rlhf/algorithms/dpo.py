@@ -24,12 +24,12 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlhf.config import DPOConfig as Config
-from rlhf.errors import DataError
-from rlhf.events import Event, Phase, Sample, Step
+from rlhf.events import Event, Phase, Step
 from rlhf.optimisation import Updater, batch_indices
+from rlhf.pairs import accuracy, samples, texts, train_and_heldout
 from rlhf.policy import Policy
 from rlhf.preferences import Dataset, PreferencePair
-from rlhf.rollout import Interrupted, encode_answers, end_ids, token_strings
+from rlhf.rollout import Interrupted, encode_answers, end_ids
 from rlhf.types import Sequences, Stats
 
 
@@ -61,7 +61,7 @@ def dpo_loss(
         "rewards/chosen": beta * chosen.detach().mean(),
         "rewards/rejected": beta * rejected.detach().mean(),
         "rewards/margins": margins.mean(),
-        "rewards/accuracies": ((margins > 0).to(margins.dtype) + 0.5 * (margins == 0).to(margins.dtype)).mean(),
+        "rewards/accuracies": accuracy(margins),
         "logps/chosen": chosen_logps.detach().mean(),
         "logps/rejected": rejected_logps.detach().mean(),
     }
@@ -74,21 +74,15 @@ class DPO:
         self.policy = policy
         self.config = config
         self.interrupted = interrupted
-        self.train = [item for item in data.train if isinstance(item, PreferencePair)]
-        self.heldout = [item for item in data.heldout if isinstance(item, PreferencePair)][: config.eval_prompts]
-        if not self.train:
-            raise DataError("The run has no preference pairs.", "Choose a set of pairs with prompt, chosen and rejected.")
+        self.train, self.heldout = train_and_heldout(data, config.eval_prompts)
         self.end = end_ids(policy.model, policy.tokenizer)[0]
         self.updater = Updater([{"params": policy.trainable(), "lr": config.learning_rate}], config, interrupted)
         self._reference: dict[PreferencePair, tuple[Tensor, Tensor]] = {}
 
     def _encode(self, pairs: Sequence[PreferencePair]) -> Sequences:
-        """2n sequences: the chosen answers, then the rejected ones."""
         config, policy = self.config, self.policy
-        prompts = [pair.prompt for pair in pairs] * 2
-        answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
         longest = config.max_response_tokens
-        return encode_answers(policy.tokenizer, prompts, answers, policy.context, longest, self.end, config.append_eos, policy.device)
+        return encode_answers(policy.tokenizer, *texts(pairs), policy.context, longest, self.end, config.append_eos, policy.device)
 
     def _reference_logprobs(self, pairs: Sequence[PreferencePair], sequences: Sequences) -> Tensor:
         """(2n, T) nats; each pair goes through the reference once in a run."""
@@ -139,29 +133,9 @@ class DPO:
     def _samples(
         self, pairs: Sequence[PreferencePair], sequences: Sequences, logprobs: Tensor, reference: Tensor, step: int, part: str
     ) -> Iterator[Event]:
-        n = len(pairs)
-        rewards = self._implicit_rewards(logprobs, reference, sequences.response_mask).tolist()
-        lengths = sequences.response_mask.sum(1).tolist()
-        for i, pair in enumerate(pairs[: self.config.sample_prompts]):
-            record: dict[str, Any] = {
-                "split": part,
-                "prompt": pair.prompt,
-                "label": pair.label,
-                "margin": round(rewards[i] - rewards[i + n], 6),
-            }
-            for side, row, text in (("chosen", i, pair.chosen), ("rejected", i + n, pair.rejected)):
-                ids = sequences.response_ids[row, : lengths[row]].tolist()
-                record[side] = {
-                    "text": text,
-                    "reward": round(rewards[row], 6),
-                    "tokens": {
-                        "ids": ids,
-                        "strings": token_strings(self.policy.tokenizer, ids),
-                        "logprobs": [round(v, 5) for v in logprobs[row, : lengths[row]].tolist()],
-                        "ref_logprobs": [round(v, 5) for v in reference[row, : lengths[row]].tolist()],
-                    },
-                }
-            yield Sample(step, record)
+        rewards = self._implicit_rewards(logprobs, reference, sequences.response_mask)
+        shown = pairs[: self.config.sample_prompts]
+        yield from samples(shown, sequences, self.policy.tokenizer, rewards, step, part, logprobs=logprobs, ref_logprobs=reference)
 
     @torch.no_grad()
     def evaluate(self, step: int) -> Generator[Event, None, dict[str, float]]:

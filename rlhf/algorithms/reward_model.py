@@ -24,13 +24,13 @@ from torch.nn.functional import logsigmoid
 
 from rlhf.bradley_terry import wilson
 from rlhf.config import RewardModelConfig as Config
-from rlhf.errors import DataError
-from rlhf.events import Event, Phase, Sample, Step
+from rlhf.events import Event, Phase, Step
 from rlhf.experience import spread
 from rlhf.optimisation import Updater, batch_indices
+from rlhf.pairs import accuracy, samples, texts, train_and_heldout
 from rlhf.preferences import Dataset, PreferencePair
 from rlhf.reward_network import RewardNetwork
-from rlhf.rollout import Interrupted, token_strings
+from rlhf.rollout import Interrupted
 from rlhf.types import Sequences, Stats
 
 
@@ -48,7 +48,7 @@ def bradley_terry_loss(
     lead = difference.detach()
     return loss, {
         "loss": loss.detach(),
-        "accuracy": ((lead > 0).to(lead.dtype) + 0.5 * (lead == 0).to(lead.dtype)).mean(),
+        "accuracy": accuracy(lead),
         "margin": lead.mean(),
         "scores/chosen": chosen_rewards.detach().mean(),
         "scores/rejected": rejected_rewards.detach().mean(),
@@ -62,17 +62,11 @@ class RewardModel:
         self.network = policy
         self.config = config
         self.interrupted = interrupted
-        self.train = [item for item in data.train if isinstance(item, PreferencePair)]
-        self.heldout = [item for item in data.heldout if isinstance(item, PreferencePair)][: config.eval_prompts]
-        if not self.train:
-            raise DataError("The run has no preference pairs.", "Choose a set of pairs with prompt, chosen and rejected.")
+        self.train, self.heldout = train_and_heldout(data, config.eval_prompts)
         self.updater = Updater([{"params": self.network.trainable(), "lr": config.learning_rate}], config, interrupted)
 
     def _encode(self, pairs: Sequence[PreferencePair]) -> Sequences:
-        """2n sequences: the chosen answers, then the rejected ones."""
-        prompts = [pair.prompt for pair in pairs] * 2
-        answers = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-        return self.network.encode(prompts, answers, self.config.max_response_tokens)
+        return self.network.encode(*texts(pairs), self.config.max_response_tokens)
 
     def step(self, step: int) -> Iterator[Event]:
         config = self.config
@@ -99,24 +93,8 @@ class RewardModel:
         yield Step(step, metrics, distributions(final[:n], final[n:]))
 
     def _samples(self, pairs: Sequence[PreferencePair], sequences: Sequences, scores: Tensor, step: int, part: str) -> Iterator[Event]:
-        n = len(pairs)
-        final = last(scores, sequences.response_mask).tolist()
-        lengths = sequences.response_mask.sum(1).tolist()
-        for i, pair in enumerate(pairs[: self.config.sample_prompts]):
-            lead = round(final[i] - final[i + n], 6)
-            record: dict[str, Any] = {"split": part, "prompt": pair.prompt, "label": pair.label, "margin": lead}
-            for side, row, text in (("chosen", i, pair.chosen), ("rejected", i + n, pair.rejected)):
-                ids = sequences.response_ids[row, : lengths[row]].tolist()
-                record[side] = {
-                    "text": text,
-                    "reward": round(final[row], 6),
-                    "tokens": {
-                        "ids": ids,
-                        "strings": token_strings(self.network.tokenizer, ids),
-                        "scores": [round(v, 5) for v in scores[row, : lengths[row]].tolist()],
-                    },
-                }
-            yield Sample(step, record)
+        shown, final = pairs[: self.config.sample_prompts], last(scores, sequences.response_mask)
+        yield from samples(shown, sequences, self.network.tokenizer, final, step, part, scores=scores)
 
     @torch.no_grad()
     def evaluate(self, step: int) -> Generator[Event, None, dict[str, float]]:
