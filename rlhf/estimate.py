@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf.catalogue import CATALOGUE, model_path
-from rlhf.config import Config, DPOConfig, OnlineConfig, RewardModelConfig, SFTConfig
+from rlhf.config import Config, DPOConfig, OfflineConfig, OnlineConfig, PairsConfig, RewardModelConfig
 from rlhf.errors import PlaygroundError
 from rlhf.preferences import Dataset, Demonstration, Item, PreferencePair
 
@@ -217,9 +217,9 @@ def sequences(config: Config) -> int:
     """Sequences that one step trains on."""
     if isinstance(config, OnlineConfig):
         return config.prompts_per_step * config.responses_per_prompt
-    if isinstance(config, DPOConfig | RewardModelConfig):
-        return 2 * config.pairs_per_step
-    return config.examples_per_step if isinstance(config, SFTConfig) else config.microbatch_size
+    if not isinstance(config, OfflineConfig):
+        return config.microbatch_size
+    return config.items_per_step * (2 if isinstance(config, PairsConfig) else 1)
 
 
 def answers_in(items: Sequence[Item]) -> list[str]:
@@ -232,7 +232,7 @@ def response_tokens(config: Config) -> int:
     """Longest response of the config, in tokens."""
     if isinstance(config, OnlineConfig):
         return config.max_new_tokens
-    return config.max_response_tokens if isinstance(config, DPOConfig | RewardModelConfig | SFTConfig) else 128
+    return config.max_response_tokens if isinstance(config, OfflineConfig) else 128
 
 
 def work(config: Config, prompt_tokens: float = 16, answer_tokens: float | None = None) -> float:

@@ -80,7 +80,9 @@ def _form(algorithm: str, plan: Callable[[Any, Dataset], str], presets: Sequence
         refused += [problem] if problem else []
     with st.container(gap="xsmall"):
         _presets(algorithm, model, presets)
-        cells = config_form.fields(algorithm, model, config_form.fields_of(algorithm, "few"))
+        few = config_form.fields_of(algorithm, model, "few")
+        cells = config_form.fields(algorithm, model, few)
+        config_form.choices(algorithm, model, few)
     card = st.container(border=True, key="preflight", gap="small")
     with st.expander(_("More settings"), icon=":material/tune:"):
         cells |= config_form.more(algorithm, model)

@@ -21,7 +21,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.components.i18n import _
 from pages.components.text import plain
 from rlhf.algorithms import CONFIGS
-from rlhf.config import Config
+from rlhf.config import Config, Variant, extra_of, has_effect
 
 # These have editors of their own on the page, or nothing to choose.
 ELSEWHERE = ("algorithm", "model", "adapter_from", "data", "heldout", "reward", "gold")
@@ -155,7 +155,7 @@ def _nice_step(value: float | None, whole: bool = True) -> float:
 
 def explanation(field: FieldInfo, default: Any) -> str:
     """The tooltip: what it is, what raising it does, its range and its default."""
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    extra = extra_of(field)
     lines = [_(field.description or "")]
     if extra.get("effect"):
         lines.append(_("Raising it: {effect}.").format(effect=_(str(extra["effect"]))))
@@ -206,12 +206,13 @@ def show(value: Any) -> str:
 # ---------------------------------------------------------------- the form
 
 
-def fields_of(algorithm: str, group: str) -> list[str]:
-    """The fields of a group that have something to choose, in the order of the class."""
+def fields_of(algorithm: str, model: str, group: str) -> list[str]:
+    """The fields of a group that have something to choose beside the form's other values, in the order of the class."""
+    now = values(algorithm, model)
 
     def worth_showing(name: str, field: FieldInfo) -> bool:
-        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        return name not in ELSEWHERE and extra.get("group") == group and len(kind_of(field.annotation)[1]) != 1
+        in_group = name not in ELSEWHERE and extra_of(field).get("group") == group
+        return in_group and len(kind_of(field.annotation)[1]) != 1 and has_effect(field, now)
 
     return [name for name, field in CONFIGS[algorithm].model_fields.items() if worth_showing(name, field)]
 
@@ -231,23 +232,37 @@ def fields(algorithm: str, model: str, names: Iterable[str]) -> dict[str, DeltaG
 def more(algorithm: str, model: str) -> dict[str, DeltaGenerator]:
     """All the other settings, group by group."""
     cells: dict[str, DeltaGenerator] = {}
-    tuning = st.session_state.get(key(algorithm, "tuning"), defaults(algorithm, model).tuning)
     for group, title in GROUPS.items():
-        names = [name for name in fields_of(algorithm, group) if tuning == "lora" or not name.startswith("lora_")]
+        names = fields_of(algorithm, model, group)
         if names:
             st.markdown(f"**{_(title)}**")
             cells |= fields(algorithm, model, names)
+            choices(algorithm, model, names)
     return cells
 
 
+def choices(algorithm: str, model: str, names: Iterable[str]) -> None:
+    """What the choices that were made mean: the formula, when one would want it, and where it comes from."""
+    now = values(algorithm, model)
+    for name in names:
+        meanings: Mapping[Any, Variant] = extra_of(CONFIGS[algorithm].model_fields[name]).get("choices", {})
+        if meanings and (variant := meanings.get(now[name])):
+            title, link = variant.source
+            with st.container(gap="xxsmall", key=f"choice-{algorithm}-{name}"):
+                if variant.formula:
+                    st.latex(variant.formula)
+                words = _("**{field} {choice}.** {when} ([{title}]({link}))")
+                st.caption(words.format(field=label(name), choice=plain(str(now[name])), when=_(variant.when), title=title, link=link))
+
+
 def values(algorithm: str, model: str) -> dict[str, Any]:
-    """The fields' values as they stand in the session, or the model's defaults."""
-    standard = defaults(algorithm, model)
-    return {
-        name: st.session_state.get(key(algorithm, name), getattr(standard, name))
-        for name in CONFIGS[algorithm].model_fields
-        if name not in ELSEWHERE
-    }
+    """The fields' values as they stand in the session, or the model's defaults; a field that the others hide has its default."""
+    standard, known = defaults(algorithm, model), CONFIGS[algorithm].model_fields
+    now = {name: st.session_state.get(key(algorithm, name), getattr(standard, name)) for name in known if name not in ELSEWHERE}
+    for name in now:
+        if not has_effect(known[name], now):
+            now[name] = getattr(standard, name)
+    return now
 
 
 def build(algorithm: str, given: Mapping[str, Any]) -> tuple[Config | None, dict[str, str]]:

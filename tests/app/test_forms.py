@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from pages.components import config_form, data_editor, reward_editor
 from rlhf.algorithms import CONFIGS
-from rlhf.config import RewardTerm
+from rlhf.config import RewardTerm, has_effect
 from rlhf.errors import DataError
 from rlhf.preferences import PreferencePair, Prompt
 from rlhf.rewards import REWARDS
@@ -16,13 +16,21 @@ from rlhf.rewards import REWARDS
 # ---------------------------------------------------------------- fields
 
 
+@pytest.mark.parametrize("model", ["story", "somebody/model"])
 @pytest.mark.parametrize("algorithm", CONFIGS)
-def test_every_field_is_shown_once_or_has_an_editor_of_its_own(algorithm):
-    shown = [name for group in ("few", *config_form.GROUPS) for name in config_form.fields_of(algorithm, group)]
-    fields = CONFIGS[algorithm].model_fields
+def test_every_field_is_shown_once_or_without_effect_or_has_an_editor_of_its_own(algorithm, model):
+    shown = [name for group in ("few", *config_form.GROUPS) for name in config_form.fields_of(algorithm, model, group)]
+    fields, now = CONFIGS[algorithm].model_fields, vars(config_form.defaults(algorithm, model))
     without_choice = {name for name, field in fields.items() if len(config_form.kind_of(field.annotation)[1]) == 1}
-    assert len(shown) == len(set(shown))
-    assert set(shown) | set(config_form.ELSEWHERE) | without_choice >= set(fields)
+    without_effect = {name for name, field in fields.items() if not has_effect(field, now)}
+    assert len(shown) == len(set(shown)) and not set(shown) & without_effect
+    assert set(shown) | set(config_form.ELSEWHERE) | without_choice | without_effect >= set(fields)
+
+
+def test_what_has_no_effect_may_not_be_changed():
+    _config, wrong = config_form.build("grpo", {"model": "story", "tuning": "full", "lora_rank": 4})
+    assert "lora_rank = 4 has no effect here: it belongs to tuning lora" in wrong[""]
+    assert config_form.build("grpo", {"model": "story", "tuning": "lora", "lora_rank": 4})[0] is not None
 
 
 @pytest.mark.parametrize("algorithm", CONFIGS)
