@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import snapshot_download
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -234,7 +234,7 @@ class Policy:
             self.model: Any = self._adapted(loaded.model, config, parent if adapter else None)
             self.frozen: Any = None
         else:
-            self.frozen = copy.deepcopy(loaded.model)
+            self.frozen = copy.deepcopy(loaded.model) if config.needs_reference else None
             self.model = loaded.model.requires_grad_(True)
         self.model.eval()  # no dropout: the ratio of the first update must be 1
 
@@ -261,6 +261,36 @@ class Policy:
     def trainable(self) -> list[nn.Parameter]:
         return [p for p in self.model.parameters() if p.requires_grad]
 
+    @torch.no_grad()
+    def renew_reference(self, share: float) -> None:
+        """TR-DPO: reference ← (1 − ``share``)·reference + ``share``·policy. Gorbatovski et al. 2024, https://arxiv.org/abs/2404.09656
+
+        An adapter is copied (``share`` 1): a mixture of two low-rank updates is not one of the same rank.
+        """
+        if self.tuning == "lora":
+            assert share == 1
+            if "reference" not in self.model.peft_config:
+                self.model.add_adapter("reference", copy.deepcopy(self.model.peft_config["default"]))
+                self.model.set_adapter("default")
+            weights = get_peft_model_state_dict(self.model, adapter_name="default")
+            set_peft_model_state_dict(self.model, weights, adapter_name="reference")
+        else:
+            for old, new in zip(self.frozen.parameters(), self.model.parameters(), strict=True):
+                old.lerp_(new, share)
+
+    def reference_state(self) -> dict[str, Tensor]:
+        """The reference's weights, where it is not the model as the run found it."""
+        if self.tuning == "full":
+            return self.frozen.state_dict()
+        return get_peft_model_state_dict(self.model, adapter_name="reference") if "reference" in self.model.peft_config else {}
+
+    def load_reference_state(self, state: dict[str, Tensor]) -> None:
+        if self.tuning == "full":
+            self.frozen.load_state_dict(state)
+        elif state:
+            self.renew_reference(1)
+            set_peft_model_state_dict(self.model, state, adapter_name="reference")
+
     @contextmanager
     def _as_reference(self) -> Iterator[Any]:
         if self.frozen is not None:
@@ -278,6 +308,13 @@ class Policy:
     def logprobs(self, sequences: Sequences, temperature: float = 1.0) -> Tensor:
         """Log-probabilities of the response tokens under the policy, (N, T) nats, with gradient. Padding holds arbitrary finite numbers."""
         return logprobs_of(response_parts(self.model, sequences), temperature)
+
+    def logprobs_and_collisions(self, sequences: Sequences) -> tuple[Tensor, Tensor]:
+        """Also log Σ_v π(v|s)², (N, T), detached: the log-probability that two draws from the policy agree, which WPO scales by."""
+        parts = response_parts(self.model, sequences)
+        with torch.no_grad():
+            collisions = [(2 * part.logits.float()).logsumexp(-1) - 2 * part.logits.float().logsumexp(-1) for part in parts]
+        return logprobs_of(parts), torch.cat(collisions, 1)
 
     def logprobs_and_best(self, sequences: Sequences) -> tuple[Tensor, Tensor]:
         """Also the token that the policy finds most probable at each place, (N, T)."""
@@ -316,7 +353,7 @@ class Policy:
     def load(self, folder: Path) -> None:
         """Read back what ``save`` wrote, in place."""
         if self.tuning == "lora":
-            from peft import load_peft_weights, set_peft_model_state_dict
+            from peft import load_peft_weights
 
             set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device=str(self.device)))
         else:

@@ -1,4 +1,4 @@
-"""DPO: direct preference optimisation. Rafailov et al. 2023, https://arxiv.org/abs/2305.18290
+"""DPO and its family. Rafailov et al. 2023, https://arxiv.org/abs/2305.18290
 
 The optimum of reward − β·KL is π*(y|x) ∝ π_ref(y|x)·exp(r(x,y)/β) (eq. 4), so that r = β·log(π*/π_ref) + β·log Z(x) (eq. 5). In the
 Bradley–Terry probability of a pair Z(x) cancels, and the policy can be fitted to preferences directly. Minimise (eq. 7)
@@ -7,11 +7,14 @@ Bradley–Terry probability of a pair Z(x) cancels, and the policy can be fitted
 
 with log π(y|x) summed over the answer's tokens. The implicit reward of an answer is r̂ = β·log π_θ(y|x)/π_ref(y|x).
 
-Label smoothing (conservative DPO, https://ericmitchell.ai/cdpo.pdf): with probability ε a label is taken to be wrong.
+The other losses of the family stand in ``rlhf/pair_losses.py``, by ``variant``. Beside the loss, three changes that go with any of them:
+LD-DPO weighs the tokens by which one answer is longer (https://arxiv.org/abs/2409.06411), WPO weighs pairs by how likely the policy
+is to write them (https://arxiv.org/abs/2406.11827, eq. 2), TR-DPO renews the reference (https://arxiv.org/abs/2404.09656).
 
-Deviations: none in the loss. The reference's log-probabilities are computed once for each pair and kept.
+Deviations: none in the losses. The reference's log-probabilities are computed once for each pair and kept, until the reference changes.
 
     python -m rlhf train dpo --model story --steps 60
+    python -m rlhf train dpo --model story --variant ipo
 """
 
 from __future__ import annotations
@@ -21,50 +24,38 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
+from rlhf import ops
 from rlhf.config import DPOConfig as Config
 from rlhf.events import Event, Phase, Step
 from rlhf.optimisation import Updater, batch_indices
-from rlhf.pairs import accuracy, samples, texts, train_and_heldout
+from rlhf.pair_losses import dpo_loss, rewards_of
+from rlhf.pairs import samples, texts, train_and_heldout
 from rlhf.policy import Policy
 from rlhf.preferences import Dataset, PreferencePair
 from rlhf.rollout import Interrupted, encode_answers, end_ids
 from rlhf.types import Sequences, Stats
 
+__all__ = ["DPO", "dpo_loss"]
+ARGUMENTS = (
+    "f_divergence_type", "f_alpha_divergence_coef", "discopop_tau", "average_log_prob", "simpo_gamma", "cpo_alpha", "desirable_weight",
+    "undesirable_weight",
+)  # fmt: skip
+"""Settings that go to the loss under their own names."""
 
-def _sigmoid(logits: Tensor, beta: float, label_smoothing: float) -> Tensor:
-    return -(1 - label_smoothing) * logsigmoid(beta * logits) - label_smoothing * logsigmoid(-beta * logits)
+
+def length_weights(mask: Tensor, ld_alpha: float) -> Tensor:
+    """LD-DPO: 1 on the tokens that both answers of a pair have places for, ``ld_alpha`` on those beyond. (2n, T) bool → (2n, T)."""
+    shared = torch.stack(mask.sum(1).chunk(2)).amin(0).repeat(2)
+    place = torch.arange(mask.shape[1], device=mask.device)
+    return torch.where(place[None] < shared[:, None], 1.0, ld_alpha) * mask
 
 
-VARIANTS: dict[str, Callable[[Tensor, float, float], Tensor]] = {"sigmoid": _sigmoid}
-
-
-def dpo_loss(
-    chosen_logps: Tensor,
-    rejected_logps: Tensor,
-    ref_chosen_logps: Tensor,
-    ref_rejected_logps: Tensor,
-    beta: float,
-    variant: str = "sigmoid",
-    label_smoothing: float = 0.0,
-) -> tuple[Tensor, Stats]:
-    """Eq. 7 from log-probabilities summed over the answer, each (N,), in nats. Returns the scalar loss and detached stats."""
-    if variant not in VARIANTS:
-        raise ValueError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
-    chosen = chosen_logps - ref_chosen_logps
-    rejected = rejected_logps - ref_rejected_logps
-    loss = VARIANTS[variant](chosen - rejected, beta, label_smoothing).mean()
-    margins = beta * (chosen - rejected).detach()
-    return loss, {
-        "loss": loss.detach(),
-        "rewards/chosen": beta * chosen.detach().mean(),
-        "rewards/rejected": beta * rejected.detach().mean(),
-        "rewards/margins": margins.mean(),
-        "rewards/accuracies": accuracy(margins),
-        "logps/chosen": chosen_logps.detach().mean(),
-        "logps/rejected": rejected_logps.detach().mean(),
-    }
+def on_policy_weights(logprobs: Tensor, collisions: Tensor, mask: Tensor) -> Tensor:
+    """WPO, eq. 2 with its alignment to sampled answers: exp of the mean of log π(y_t) − log Σ_v π(v)², chosen times rejected, (n,)."""
+    means = ops.masked_mean(logprobs.detach() - collisions, mask, dim=1).exp()
+    chosen, rejected = means.chunk(2)
+    return chosen * rejected
 
 
 class DPO:
@@ -79,13 +70,15 @@ class DPO:
         self.updater = Updater([{"params": policy.trainable(), "lr": config.learning_rate}], config, interrupted)
         self._reference: dict[PreferencePair, tuple[Tensor, Tensor]] = {}
 
-    def _encode(self, pairs: Sequence[PreferencePair]) -> Sequences:
+    def _encode(self, prompts: list[str], answers: list[str]) -> Sequences:
         config, policy = self.config, self.policy
         longest = config.max_response_tokens
-        return encode_answers(policy.tokenizer, *texts(pairs), policy.context, longest, self.end, config.append_eos, policy.device)
+        return encode_answers(policy.tokenizer, prompts, answers, policy.context, longest, self.end, config.append_eos, policy.device)
 
-    def _reference_logprobs(self, pairs: Sequence[PreferencePair], sequences: Sequences) -> Tensor:
-        """(2n, T) nats; each pair goes through the reference once in a run."""
+    def _reference_logprobs(self, pairs: Sequence[PreferencePair], sequences: Sequences) -> Tensor | None:
+        """(2n, T) nats, or None where the loss asks no reference; each pair goes through it once, until it is renewed."""
+        if not self.config.needs_reference:
+            return None
         n, width = len(pairs), sequences.response_ids.shape[1]
         missing = [i for i, pair in enumerate(pairs) if pair not in self._reference]
         if missing:
@@ -101,41 +94,77 @@ class DPO:
                 table[row, : len(known)] = known
         return table
 
+    @torch.no_grad()
+    def _mismatched_kl(self, pairs: Sequence[PreferencePair]) -> float:
+        """KTO's z_ref: how far the policy has moved on answers to other prompts, in nats an answer, and at least 0."""
+        if self.config.variant != "kto" or len(pairs) < 2:
+            return 0.0
+        prompts, answers = texts(pairs)
+        sequences = self._encode(prompts, [*answers[1:], answers[0]])
+        moved = 0.0
+        for rows in torch.arange(len(sequences)).split(self.config.microbatch_size):
+            part = sequences.rows(rows)
+            shift = self.policy.logprobs(part) - self.policy.reference_logprobs(part, rows=len(rows))
+            moved += float(ops.keep(shift, part.response_mask).sum())
+        return max(0.0, moved / len(sequences))
+
+    def _loss(
+        self, logprobs: Tensor, reference: Tensor | None, mask: Tensor, kl: float, collisions: Tensor | None = None
+    ) -> tuple[Tensor, Stats]:
+        """The variant's loss from token log-probabilities (2n, T)."""
+        config, weights = self.config, length_weights(mask, self.config.ld_alpha)
+        chosen, rejected = (ops.keep(logprobs, mask) * weights).sum(1).chunk(2)
+        ref_chosen, ref_rejected = (ops.keep(reference, mask) * weights).sum(1).chunk(2) if reference is not None else (None, None)
+        chosen_lengths, rejected_lengths = mask.sum(1).chunk(2)
+        return dpo_loss(
+            chosen, rejected, ref_chosen, ref_rejected, config.beta, config.variant, config.label_smoothing, kl=kl,
+            chosen_lengths=chosen_lengths, rejected_lengths=rejected_lengths,
+            weights=None if collisions is None else on_policy_weights(logprobs, collisions, mask),
+            **{name: getattr(config, name) for name in ARGUMENTS},
+        )  # fmt: skip
+
     def step(self, step: int) -> Iterator[Event]:
         config = self.config
         pairs = [self.train[i] for i in batch_indices(len(self.train), config.pairs_per_step, step, config.seed)]
         yield Phase(step, "scoring")
-        sequences = self._encode(pairs)
+        sequences = self._encode(*texts(pairs))
         reference = self._reference_logprobs(pairs, sequences)
+        kl = self._mismatched_kl(pairs)
         yield Phase(step, "updating")
         n, mask = len(pairs), sequences.response_mask
-        latest = torch.zeros_like(reference)
+        latest = torch.zeros(mask.shape, device=mask.device)
 
         def loss(rows: Tensor) -> tuple[Tensor, Stats]:
             both = torch.cat([rows, rows + n])
-            logprobs = self.policy.logprobs(sequences.rows(both))
+            part = sequences.rows(both)
+            logprobs, collisions = self.policy.logprobs_and_collisions(part) if config.use_weighting else (self.policy.logprobs(part), None)
             latest[both] = logprobs.detach()
-            logps = torch.where(mask[both], logprobs, 0.0).sum(1)
-            ref_logps = reference[both].sum(1)
-            k = len(rows)
-            return dpo_loss(logps[:k], logps[k:], ref_logps[:k], ref_logps[k:], config.beta, config.variant, config.label_smoothing)
+            return self._loss(logprobs, None if reference is None else reference[both], part.response_mask, kl, collisions)
 
         self.updater.update(torch.arange(n, device=mask.device), step, loss)
         metrics = self.updater.take_stats() | {"tokens": float(mask.sum())}
-        margins = self._implicit_rewards(latest, reference, mask)
+        if config.variant == "kto":
+            metrics["kto/kl"] = kl
+        rewards = self._implicit_rewards(latest, reference, mask)
         yield from self._samples(pairs, sequences, latest, reference, step, "train")
-        yield Step(step, metrics, {"rewards/margins": [round(v, 5) for v in (margins[:n] - margins[n:]).tolist()[:256]]})
+        yield Step(step, metrics, {"rewards/margins": [round(v, 5) for v in (rewards[:n] - rewards[n:]).tolist()[:256]]})
+        if config.sync_ref_model and step % config.ref_model_sync_steps == 0:
+            self.policy.renew_reference(config.ref_model_mixup_alpha)
+            self._reference.clear()
 
-    def _implicit_rewards(self, logprobs: Tensor, reference: Tensor, mask: Tensor) -> Tensor:
+    def _implicit_rewards(self, logprobs: Tensor, reference: Tensor | None, mask: Tensor) -> Tensor:
         """r̂ of each sequence, (2n,)."""
-        return self.config.beta * torch.where(mask, logprobs - reference, 0.0).sum(1)
+        moved = ops.keep(logprobs if reference is None else logprobs - reference, mask).sum(1)
+        (chosen, rejected), (chosen_lengths, rejected_lengths) = moved.chunk(2), mask.sum(1).chunk(2)
+        return torch.cat(rewards_of(self.config.variant, chosen, rejected, self.config.beta, chosen_lengths, rejected_lengths))
 
     def _samples(
-        self, pairs: Sequence[PreferencePair], sequences: Sequences, logprobs: Tensor, reference: Tensor, step: int, part: str
+        self, pairs: Sequence[PreferencePair], sequences: Sequences, logprobs: Tensor, reference: Tensor | None, step: int, part: str
     ) -> Iterator[Event]:
         rewards = self._implicit_rewards(logprobs, reference, sequences.response_mask)
         shown = pairs[: self.config.sample_prompts]
-        yield from samples(shown, sequences, self.policy.tokenizer, rewards, step, part, logprobs=logprobs, ref_logprobs=reference)
+        columns = {"logprobs": logprobs} if reference is None else {"logprobs": logprobs, "ref_logprobs": reference}
+        yield from samples(shown, sequences, self.policy.tokenizer, rewards, step, part, **columns)
 
     @torch.no_grad()
     def evaluate(self, step: int) -> Generator[Event, None, dict[str, float]]:
@@ -148,22 +177,21 @@ class DPO:
             if self.interrupted():
                 raise Interrupted
             pairs = self.heldout[start : start + self.config.microbatch_size]
-            sequences = self._encode(pairs)
+            sequences = self._encode(*texts(pairs))
             reference = self._reference_logprobs(pairs, sequences)
             logprobs = self.policy.logprobs(sequences)
             if start == 0:
                 yield from self._samples(pairs, sequences, logprobs, reference, step, "heldout")
-            logps = torch.where(sequences.response_mask, logprobs, 0.0).sum(1)
-            ref_logps, n = reference.sum(1), len(pairs)
-            _, stats = dpo_loss(
-                logps[:n], logps[n:], ref_logps[:n], ref_logps[n:], self.config.beta, self.config.variant, self.config.label_smoothing
-            )
+            _, stats = self._loss(logprobs, reference, sequences.response_mask, self._mismatched_kl(pairs))
             for key, value in stats.items():
-                totals[key] = totals.get(key, 0.0) + float(value) * n
+                totals[key] = totals.get(key, 0.0) + float(value) * len(pairs)
         return {f"eval/{key}": total / len(self.heldout) for key, total in totals.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"optimizer": self.updater.state_dict()}
+        renewed = {"reference": self.policy.reference_state()} if self.config.sync_ref_model else {}
+        return {"optimizer": self.updater.state_dict(), **renewed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.updater.load_state_dict(state["optimizer"])
+        if "reference" in state:
+            self.policy.load_reference_state(state["reference"])

@@ -183,6 +183,11 @@ class Config(BaseModel):
                 raise ValueError(f"{name} = {values[name]!r} has no effect here: it belongs to {needs}; leave it at {field.default!r}")
         return self
 
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the model as it was must stay in memory beside the trained one."""
+        return True
+
     @classmethod
     def default_for(cls, model: str) -> Self:
         """The settings of this algorithm for a model, with nothing chosen."""
