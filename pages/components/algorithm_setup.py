@@ -79,6 +79,7 @@ def _form(algorithm: str, plan: Callable[[Any, Dataset], str], presets: Sequence
             given["reward"], problem = reward_editor.editor(algorithm, model, standard.reward)
         refused += [problem] if problem else []
     with st.container(gap="xsmall"):
+        config_form.follow_choices(algorithm, model)
         _presets(algorithm, model, presets)
         few = config_form.fields_of(algorithm, model, "few")
         cells = config_form.fields(algorithm, model, few)
@@ -144,11 +145,11 @@ def _presets(algorithm: str, model: str, presets: Sequence[Preset]) -> None:
     """Sets of settings by name. Which one is lit follows from the settings themselves."""
     offered = [Preset(_("Sensible"), {}), *(preset for preset in presets if preset.model in ("", model))]
     key = f"{algorithm}/preset"
-    standard = config_form.defaults(algorithm, model)
     now = config_form.values(algorithm, model)
     names = [preset.name for preset in offered]
 
     def in_force(preset: Preset) -> bool:
+        standard = config_form.defaults(algorithm, model, preset.settings)
         wanted = {name: preset.settings.get(name, getattr(standard, name)) for name in now}
         return all(config_form.widget_value(now[name]) == config_form.widget_value(value) for name, value in wanted.items())
 
@@ -166,7 +167,7 @@ def _apply(algorithm: str, model: str, offered: Sequence[Preset]) -> None:
     """The chosen preset over the model's defaults; a second click on the one in force goes back to the defaults."""
     chosen = st.session_state.get(f"{algorithm}/preset")
     settings = next((preset.settings for preset in offered if preset.name == chosen), {})
-    standard = config_form.defaults(algorithm, model)
+    standard = config_form.defaults(algorithm, model, settings)
     config_form.fill(algorithm, {**{name: getattr(standard, name) for name in type(standard).model_fields}, **settings})
 
 

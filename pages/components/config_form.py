@@ -86,10 +86,24 @@ def label(field: str) -> str:
     return _(LABELS.get(field) or field.replace("_", " ").capitalize())
 
 
-@functools.lru_cache(maxsize=64)
-def defaults(algorithm: str, model: str) -> Config:
-    """The settings for a model with nothing chosen."""
-    return CONFIGS[algorithm].default_for(model)
+Choices = tuple[tuple[str, Any], ...]
+
+
+@functools.lru_cache(maxsize=256)
+def _defaults(algorithm: str, model: str, chosen: Choices) -> Config:
+    return CONFIGS[algorithm].default_for(model, **dict(chosen))
+
+
+def defaults(algorithm: str, model: str, settings: Mapping[str, Any] | None = None) -> Config:
+    """The settings for a model with nothing changed but the choices that bring defaults along: those of ``settings``, or the form's."""
+    return _defaults(algorithm, model, _chosen(algorithm, settings or {}))
+
+
+def _chosen(algorithm: str, settings: Mapping[str, Any]) -> Choices:
+    cls = CONFIGS[algorithm]
+    wanted = {name: settings.get(name, st.session_state.get(key(algorithm, name))) for name in cls.CHOICE_DEFAULTS}
+    # a link can name anything
+    return tuple((name, value) for name, value in wanted.items() if value in kind_of(cls.model_fields[name].annotation)[1])
 
 
 # ---------------------------------------------------------------- a field's widget
@@ -169,7 +183,7 @@ def explanation(field: FieldInfo, default: Any) -> str:
 
 
 def bounds_in_words(field: FieldInfo) -> str:
-    """"2 to 1,024": what the field's own validation asks for, exactly."""
+    """ "2 to 1,024": what the field's own validation asks for, exactly."""
     bound: dict[str, str] = {}
     for item in field.metadata:
         for name in ("ge", "gt", "le", "lt"):
@@ -308,9 +322,23 @@ def follow(algorithm: str, before: str, now: str) -> None:
 
     To be called before the widgets are drawn.
     """
-    old, new = defaults(algorithm, before), defaults(algorithm, now)
+    _follow(algorithm, defaults(algorithm, before), defaults(algorithm, now))
+
+
+def follow_choices(algorithm: str, model: str) -> None:
+    """Another choice that brings defaults along: they come in as another model's do. To be called before the widgets are drawn."""
+    now = _chosen(algorithm, {})
+    before = st.session_state.setdefault(f"{algorithm}/choices-before", now)
+    if before != now:
+        st.session_state[f"{algorithm}/choices-before"] = now
+        _follow(algorithm, _defaults(algorithm, model, before), _defaults(algorithm, model, now))
+
+
+def _follow(algorithm: str, old: Config, new: Config) -> None:
     for name in CONFIGS[algorithm].model_fields:
-        if name not in ELSEWHERE and st.session_state.get(key(algorithm, name), getattr(old, name)) == widget_value(getattr(old, name)):
+        if name in ELSEWHERE or name in new.CHOICE_DEFAULTS:
+            continue
+        if st.session_state.get(key(algorithm, name), getattr(old, name)) == widget_value(getattr(old, name)):
             st.session_state[key(algorithm, name)] = widget_value(getattr(new, name))
 
 
@@ -319,6 +347,7 @@ def fill(algorithm: str, settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if name in CONFIGS[algorithm].model_fields and name not in ELSEWHERE:
             st.session_state[key(algorithm, name)] = widget_value(value)
+    st.session_state[f"{algorithm}/choices-before"] = _chosen(algorithm, {})  # these settings need no defaults of their own
 
 
 def widget_value(value: Any) -> Any:

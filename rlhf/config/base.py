@@ -93,6 +93,8 @@ class Config(BaseModel):
 
     # Defaults that depend on the model: {algorithm's own: {model name or "other": {field: value}}}
     PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
+    # Defaults that a choice brings along, as its paper has them: {field: {value: {other field: its default}}}
+    CHOICE_DEFAULTS: ClassVar[dict[str, dict[Any, dict[str, Any]]]] = {}
 
     algorithm: str
     model: str = setting("story", "Embedded model, Hub id, or local folder to start from.", "few")
@@ -169,7 +171,9 @@ class Config(BaseModel):
         if not isinstance(given, dict):
             return given
         model = given.get("model") or cls.model_fields["model"].default
-        preset = cls.PRESETS.get(model, cls.PRESETS.get("other", {}))
+        preset = dict(cls.PRESETS.get(model, cls.PRESETS.get("other", {})))
+        for name, brings in cls.CHOICE_DEFAULTS.items():
+            preset |= brings.get(given.get(name, preset.get(name, cls.model_fields[name].default)), {})
         return {**preset, **given}
 
     @model_validator(mode="after")
@@ -189,18 +193,16 @@ class Config(BaseModel):
         return True
 
     @classmethod
-    def default_for(cls, model: str) -> Self:
-        """The settings of this algorithm for a model, with nothing chosen."""
-        return cls(model=model)  # pyright: ignore[reportCallIssue]
+    def default_for(cls, model: str, **choices: Any) -> Self:
+        """The settings of this algorithm for a model, with nothing chosen but ``choices``."""
+        return cls(model=model, **choices)  # pyright: ignore[reportCallIssue]
 
     def differences(self) -> dict[str, tuple[Any, Any]]:
-        """Field → (default for this model, value), for the fields that differ from the defaults."""
-        default = self.default_for(self.model)
-        return {
-            name: (getattr(default, name), getattr(self, name))
-            for name in type(self).model_fields
-            if getattr(default, name) != getattr(self, name)
-        }
+        """Field → (default for this model and these choices, value), for the fields that differ from the defaults."""
+        choices = {name: getattr(self, name) for name in self.CHOICE_DEFAULTS}
+        default, untouched = self.default_for(self.model, **choices), self.default_for(self.model)
+        standard = {name: getattr(untouched if name in choices else default, name) for name in type(self).model_fields}
+        return {name: (usual, getattr(self, name)) for name, usual in standard.items() if usual != getattr(self, name)}
 
 
 def describe_validation(error: ValidationError) -> ConfigError:

@@ -73,7 +73,7 @@ DPO_VARIANTS = {
     ),
     "discopop": Variant(
         r"(1-m)\,\big({-\log}\sigma(z)\big)+m\,e^{-z},\quad z=\beta(h_w-h_l),\;m=\sigma(z/\tau)",
-        "A loss that a language model found by search: logistic where the pair is wrong, exponential where it is right.",
+        "Found by a language model's search: logistic for wrong pairs, exponential for right ones. τ below 0.1 leaves a bump at 0.",
         ("DiscoPOP, Lu et al. 2024, eq. 5", "https://arxiv.org/abs/2406.08414"),
     ),
     "sigmoid_norm": Variant(
@@ -141,6 +141,15 @@ class DPOConfig(PairsConfig):
         "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 2e-4, "steps": 40, "append_eos": False},
         "sums": {"data": "sums-pairs", "tuning": "full", "learning_rate": 1e-4},
         "other": {"data": "story-pairs", "learning_rate": 5e-5, "microbatch_size": 8, "pairs_per_step": 8, "eval_prompts": 32},
+    }
+
+    CHOICE_DEFAULTS: ClassVar = {
+        "variant": {
+            "exo_pair": {"label_smoothing": 1e-3},
+            "robust": {"label_smoothing": 0.1},
+            "sigmoid_norm": {"beta": 2.0},
+            "simpo": {"beta": 2.0},
+        }
     }
 
     algorithm: Literal["dpo"] = "dpo"

@@ -260,3 +260,16 @@ def test_prompts_that_do_not_fit_can_be_left_out(submitted):
     assert not start_button(at, "grpo").disabled
     start_button(at, "grpo").click().run()
     assert len(submitted[0][1].train) == 1
+
+
+def test_a_variant_brings_its_settings_shows_its_formula_and_hides_what_it_does_not_use():
+    page = open_page("dpo").run()
+    assert page.number_input(key="dpo.beta").value == 0.1 and "dpo.simpo_gamma" not in [field.key for field in page.number_input]
+    page.selectbox(key="dpo.variant").select("simpo").run()
+    assert not page.exception
+    assert page.number_input(key="dpo.beta").value == 2.0
+    assert page.number_input(key="dpo.simpo_gamma").value == 0.5
+    assert any("SimPO" in caption.value for caption in page.caption) and any(r"\gamma" in formula.value for formula in page.latex)
+    page.number_input(key="dpo.beta").set_value(3.0).run()
+    page.selectbox(key="dpo.variant").select("ipo").run()
+    assert page.number_input(key="dpo.beta").value == 3.0  # what the user set stays
