@@ -34,21 +34,31 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
 def group_relative(rewards: Tensor, group_size: int, scale: Literal["group", "batch", "none"]) -> Tensor:
     """Reward minus the mean of its group, (N,) → (N,); the G rewards of a prompt stand next to one another.
 
+    A reward of NaN (a response that could not be scored) counts nowhere and has the advantage 0, as in TRL.
     ``scale``: divide by the group's unbiased standard deviation + 1e-4 ("group": Shao et al. 2024, §4.1.2,
     https://arxiv.org/abs/2402.03300), by the batch's ("batch"), or not ("none": Dr. GRPO, https://arxiv.org/abs/2503.20783).
     """
     if rewards.ndim != 1 or rewards.numel() % group_size:
         raise ValueError(f"{tuple(rewards.shape)} rewards do not split into groups of {group_size}")
     grouped = rewards.view(-1, group_size)
-    centred = (grouped - grouped.mean(1, keepdim=True)).flatten()
+    centred = grouped - grouped.nanmean(1, keepdim=True)
     match scale:
         case "none":
-            return centred
+            advantages = centred
         case "batch":
-            return centred / (rewards.std() + 1e-4)
+            advantages = centred / (_nanstd(rewards) + 1e-4)
         case "group":
-            return centred / (grouped.std(1, keepdim=True) + 1e-4).expand_as(grouped).flatten()
-    raise ValueError(f"unknown scale {scale!r}: choose group, batch or none")
+            advantages = centred / (_nanstd(grouped) + 1e-4)[:, None]
+        case _:
+            raise ValueError(f"unknown scale {scale!r}: choose group, batch or none")
+    return advantages.nan_to_num(nan=0.0).flatten()
+
+
+def _nanstd(values: Tensor) -> Tensor:
+    """Unbiased standard deviation over the last dimension, NaN left out; NaN where fewer than two numbers are left."""
+    count = (~values.isnan()).sum(-1)
+    variance = (values - values.nanmean(-1, keepdim=True)).square().nansum(-1) / (count - 1)
+    return torch.where(count > 1, variance, torch.nan).sqrt()
 
 
 def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:

@@ -164,9 +164,9 @@ def test_nan_stops_at_the_last_good_weights(tmp_path, monkeypatch):
 
     calls = []
 
-    def poisoned(*args):
+    def poisoned(*args, **kwargs):
         calls.append(1)
-        loss, stats = real(*args)
+        loss, stats = real(*args, **kwargs)
         return (loss * torch.nan if len(calls) > 4 else loss), stats
 
     real = grpo.grpo_loss
