@@ -26,7 +26,7 @@ SPREADS = {"reward_std", "frac_reward_zero_std", "tokens"}  # not means over pro
 EVALUATED_TOGETHER = 64  # held-out prompts sampled at once; fixed, so that no other setting changes their luck
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # tensors have no one truth value
 class Experience:
     """A batch of responses with all that a loss may ask for."""
 
