@@ -14,7 +14,7 @@ from rlhf.overoptimisation import RULE, STEPS
 
 def proxies() -> dict[str, str]:
     """What can be trained on: a rule that leaves something out, or a reward model of this app for the story model."""
-    found = {RULE: _("a rule: sad words count, nothing else")}
+    found = {RULE: _("a rule: sad words count")}
     trained = [run for run in runs.list_runs() if run.algorithm == "reward_model" and run.model == "story" and run.checkpoints()]
     return found | {run.id: _("the reward model {name}").format(name=run.name) for run in trained}
 
@@ -49,7 +49,7 @@ with left:
     )  # fmt: skip
     if problem := st.session_state.pop("hacking/problem", None):
         st.error(plain(problem), icon=":material/error:")
-    st.caption(_("About 30 seconds for 30 steps on two cores. Change β, keep the rest, and start again: the curves lie over one another."))
+    st.caption(_("Under a minute for 30 steps on two cores. Change β, keep the rest, and start again: the curves lie over one another."))
 with right:
     with st.expander(_("Compare several runs: what does a hack depend on?"), icon=":material/stacked_line_chart:"):
         hacking_study.draw(settings, names[settings.proxy])

@@ -51,6 +51,13 @@ def _curves(chosen: Sequence[str], alive: bool) -> None:
         except PlaygroundError as error:
             st.warning(plain(str(error)), icon=":material/search_off:")
     found = {run: measurements(run.metrics()) for run in runs}
+    if any(found.values()):
+        _plots(found)
+    for run, rows in found.items():
+        _verdict(run, judge(rows))
+
+
+def _plots(found: dict[Run, list[Measurement]]) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.plotly_chart(_figure(found, "step", _("step")), theme=None, config={"displayModeBar": False}, key="hacking/steps")
@@ -62,8 +69,6 @@ def _curves(chosen: Sequence[str], alive: bool) -> None:
         + " "
         + _("Both are measured on held-out prompts.")
     )
-    for run, rows in found.items():
-        _verdict(run, judge(rows))
 
 
 def _figure(found: dict[Run, list[Measurement]], across: str, axis: str) -> go.Figure:
@@ -94,7 +99,8 @@ def _figure(found: dict[Run, list[Measurement]], across: str, axis: str) -> go.F
                 x=peak, y=[verdict.peak.gold], mode="markers", marker=marker, showlegend=False, legendgroup=run.id if several else None,
                 name=f"{name}: {_('gold')}", hovertemplate=hover, row=1, col=1,
             )  # fmt: skip
-    figure.update_layout(template=theme.template(is_dark), height=480 if apart else 340)
+    legend = 18 * len(found) if several else 0  # its lines
+    figure.update_layout(template=theme.template(is_dark), height=(480 if apart else 340) + legend)
     figure.update_xaxes(rangemode="tozero")
     figure.update_xaxes(title_text=axis, row=2 if apart else 1)
     figure.update_yaxes(title_text=_("gold") if apart else _("reward"), row=1)

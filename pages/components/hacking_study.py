@@ -64,7 +64,7 @@ def start(arms: Sequence[tuple[str, Settings]]) -> None:
 
 
 def draw(settings: Settings, proxy_name: str) -> None:
-    """``settings``: what the runs share, as chosen on the left."""
+    """``settings``: what the runs share, as chosen for a single one."""
     studies = {"beta": _("β"), "votes": _("Number of votes"), "noise": _("Wrong votes")}
     study = st.segmented_control(
         _("What differs"), list(studies), default="beta", required=True, format_func=lambda name: studies[name], key="hacking/study",
@@ -77,21 +77,21 @@ def draw(settings: Settings, proxy_name: str) -> None:
 
 def _over_beta(settings: Settings, proxy_name: str) -> None:
     arms = [(_("β {beta:g}, seed {seed}").format(beta=beta, seed=settings.seed), replace(settings, beta=beta)) for beta in BETAS]
-    words = _("{n} runs with β {values}, all against {proxy}. Learning rate, steps and seed as on the left.")
+    words = _("{n} runs with β {values}, all against {proxy}. Learning rate, steps and seed are those of a single run.")
     st.markdown(words.format(n=len(arms), values=_listed([f"{beta:g}" for beta in BETAS]), proxy=plain(proxy_name)))
     _button(arms)
 
 
 def _over_votes(study: str, settings: Settings) -> None:
     if study == "votes":
-        words = _("Reward models that learned {values} votes, and a policy against each. Fewer votes leave more to be fooled by.")
+        words = _("Reward models that learned {values} votes, and a policy against each.")
         st.markdown(words.format(values=_listed([str(n) for n in FEWER])))
     else:
         words = _("Reward models that learned {n} votes of which {values} say the opposite, and a policy against each.")
         st.markdown(words.format(n=VOTES, values=_listed([number(share, "share") for share in WRONG])))
     st.caption(
         _("The votes are simulated: of two answers of the story model the sadder one wins; the gold reward would choose the same.") + " "
-        + _("β, learning rate, steps and seed of the policies are those on the left.")
+        + _("β, learning rate, steps and seed of the policies are those of a single run.")
     )  # fmt: skip
     left, right = st.columns(2, gap="medium")
     with left:
