@@ -156,12 +156,11 @@ def samples(chosen: Sequence[str]) -> None:
     prompts = [prompt for prompt in next(iter(answers.values())) if all(prompt in found for found in answers.values())]
     if not prompts:
         return
-    for column, (title, step) in zip(st.columns(3), steps.items(), strict=True):
-        column.badge(f"{title}: {_('step {step}').format(step=step)}", color="gray")
     for prompt in prompts[:SHOWN_PROMPTS]:
-        for column, found in zip(st.columns(3), answers.values(), strict=True):
-            response = found[prompt]
+        for column, (title, step) in zip(st.columns(3), steps.items(), strict=True):
+            response = answers[title][prompt]
             with column.container(border=True, height="stretch"):
+                st.badge(f"{title}: {_('step {step}').format(step=step)}", color="gray")  # in each card: columns stack on a phone
                 st.markdown(f"**{plain(prompt)}** {plain(response['text'])}")
                 gold = number(response.get("gold"), sign=True)
                 st.caption(_("reward {reward}, gold {gold}").format(reward=number(response["reward"], sign=True), gold=gold))
