@@ -62,7 +62,7 @@ def road(camera: Camera) -> None:
     main_area.get_by_role("button", name="Go on").click()
     main_area.get_by_role("button", name="Train it on").click()
     main_area.get_by_text("On votes that it has not seen").wait_for(timeout=300_000)
-    camera.take("road", 1150)
+    camera.take("road", 800)
 
 
 def hacking(camera: Camera, server: Server) -> None:
