@@ -25,6 +25,7 @@ ORDER = (
     "live_page_cost",
     "vs_trl",
     *(f"reward_model-{task}" for task in REWARD_MODEL),
+    "overoptimisation",
 )
 
 

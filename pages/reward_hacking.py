@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import streamlit as st
 
-from pages.components import hacking
+from pages.components import hacking, hacking_study
+from pages.components.hacking_study import SHOWN, Settings
 from pages.components.i18n import _
 from pages.components.text import plain
-from rlhf import jobs, runs
-from rlhf.algorithms import make_config
-from rlhf.errors import PlaygroundError
-from rlhf.preferences import load_dataset
-
-RULE = "rule"
-GOLD = "negative:1,repetition:1"
-STEPS, EVERY = 30, 2
+from rlhf import runs
+from rlhf.overoptimisation import RULE, STEPS
 
 
 def proxies() -> dict[str, str]:
     """What can be trained on: a rule that leaves something out, or a reward model of this app for the story model."""
-    found = {RULE: _("a rule: sad words count, nothing else")}
+    found = {RULE: _("a rule: sad words count")}
     trained = [run for run in runs.list_runs() if run.algorithm == "reward_model" and run.model == "story" and run.checkpoints()]
     return found | {run.id: _("the reward model {name}").format(name=run.name) for run in trained}
-
-
-def start(proxy: str, beta: float, learning_rate: float, steps: int, seed: int) -> None:
-    """In a callback. A run that is measured often, so that the peak is seen."""
-    reward: Any = "negative" if proxy == RULE else json.dumps([{"name": "reward_model", "options": {"source": proxy}}])
-    try:
-        config = make_config(
-            "grpo", model="story", reward=reward, gold=GOLD, beta=beta, learning_rate=learning_rate, steps=steps, seed=seed,
-            eval_every=EVERY, checkpoint_every=10,
-        )  # fmt: skip
-        name = _("β {beta:g}, rate {rate:g}, seed {seed}").format(beta=beta, rate=learning_rate, seed=seed)
-        run = jobs.submit(config, load_dataset("prompts", "story-prompts"), name=name)
-        st.session_state["hacking/shown"] = [run.id, *st.session_state.get("hacking/shown", [])][:4]
-    except PlaygroundError as error:
-        st.session_state["hacking/problem"] = str(error)
 
 
 st.title(_("When the reward is fooled"), anchor=False)
@@ -64,26 +41,31 @@ with left:
     )
     steps = st.number_input(_("Steps"), 10, 300, STEPS, 10, key="hacking/steps-wanted", persist_state="session")
     seed = st.number_input(_("Seed"), 0, 10_000, 0, key="hacking/seed", persist_state="session")
+    settings = Settings(str(proxy), float(beta), float(rate), int(steps), int(seed))
+    name = _("β {beta:g}, rate {rate:g}, seed {seed}").format(beta=beta, rate=rate, seed=seed)
     st.button(
         _("Start"), icon=":material/play_arrow:", type="primary", width="stretch", key="hacking/start",
-        on_click=start, args=(proxy, beta, rate, steps, seed),
+        on_click=hacking_study.start, args=([(name, settings)],),
     )  # fmt: skip
     if problem := st.session_state.pop("hacking/problem", None):
         st.error(plain(problem), icon=":material/error:")
-    st.caption(_("About 30 seconds for 30 steps on two cores. Change β, keep the rest, and start again: the curves lie over one another."))
+    st.caption(_("Under a minute for 30 steps on two cores. Change β, keep the rest, and start again: the curves lie over one another."))
 with right:
+    with st.expander(_("Compare several runs: what does a hack depend on?"), icon=":material/stacked_line_chart:"):
+        hacking_study.draw(settings, names[settings.proxy])
     known = {run.id: run.name for run in hacking.watched()}
     if not known:
         with st.container(border=True):
             words = _("**No run yet.** Start one, and see whether the gold reward follows the one that is trained on.")
             st.markdown(words)
     else:
-        kept = [run_id for run_id in st.session_state.get("hacking/shown", []) if run_id in known] or list(known)[:1]
-        st.session_state["hacking/shown"] = kept
-        chosen = st.multiselect(_("Runs"), list(known), format_func=lambda name: known[name], key="hacking/shown")
+        linked = st.session_state.get(SHOWN) or (st.query_params.get("runs") or "").split(",")
+        st.session_state[SHOWN] = [run_id for run_id in linked if run_id in known] or list(known)[:1]
+        chosen = st.multiselect(_("Runs"), list(known), format_func=lambda name: known[name], key=SHOWN, persist_state="session")
+        st.query_params["runs"] = ",".join(chosen)
         if chosen:
             hacking.draw(chosen)
-            hacking.samples(chosen[0])
+            hacking.samples(chosen)
 st.caption(
     _("After Gao et al. 2022, [Scaling laws for reward model overoptimization](https://arxiv.org/abs/2210.10760). ")
     + _("A hack is never promised: each verdict is read off its run.")

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from huggingface_hub import errors as hub_errors
 from huggingface_hub import snapshot_download
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging as transformers_logging
 
 from rlhf import ops
+from rlhf.adapters import add_lora, load_lora, read_weights
 from rlhf.catalogue import CATALOGUE, model_path
 from rlhf.config import Config
 from rlhf.errors import ConfigError, ModelError
@@ -201,9 +202,7 @@ def with_adapter(loaded: LoadedModel, checkpoint: Path) -> LoadedModel:
 
 def _load_full(model: Any, checkpoint: Path) -> None:
     """Copy the weights of a full checkpoint into ``model`` in place (tied weights are stored once)."""
-    state: dict[str, Tensor] = {}
-    for file in sorted(checkpoint.glob("model*.safetensors")):
-        state.update(load_file(file))
+    state = read_weights(checkpoint)
     missing, unexpected = model.load_state_dict(state, strict=False)
     tied = set(model.all_tied_weights_keys)
     if not state or unexpected or set(missing) - tied:
@@ -244,13 +243,7 @@ class Policy:
             adapted.load_adapter(str(parent), "reference", is_trainable=False)
             adapted.set_adapter("default")
             return adapted
-        targets = config.lora_targets if config.lora_targets == "all-linear" else [t.strip() for t in config.lora_targets.split(",")]
-        try:
-            return get_peft_model(
-                model, LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=targets, task_type="CAUSAL_LM")
-            )
-        except ValueError as error:
-            raise ConfigError(f"LoRA cannot be attached: {error}", "Set lora_targets to all-linear.") from None
+        return add_lora(model, config, "CAUSAL_LM")
 
     def add_value_head(self) -> None:
         """A linear critic on the last hidden state; it starts at 0, so that the first advantages are the returns."""
@@ -353,9 +346,7 @@ class Policy:
     def load(self, folder: Path) -> None:
         """Read back what ``save`` wrote, in place."""
         if self.tuning == "lora":
-            from peft import load_peft_weights
-
-            set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device=str(self.device)))
+            load_lora(self.model, folder, self.device)
         else:
             _load_full(self.model, folder)
         if self.value_head is not None:

@@ -14,20 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
 from rlhf import runs
+from rlhf.adapters import add_lora, keep_weights, load_lora, read_weights
 from rlhf.config import Config
-from rlhf.errors import ConfigError, DataError, ModelError, RunError
+from rlhf.errors import DataError, ModelError, RunError
 from rlhf.policy import LoadedModel, fetch, load_pretrained, resolve_device, resolve_dtype, with_adapter
 from rlhf.rollout import context_length, encode_answers, encode_prompt, end_ids, pad_right, token_strings
 from rlhf.types import Sequences
 
 NOTE = "playground.json"
+PARENT = "parent"
 
 
 def with_scalar_head(loaded: LoadedModel) -> Any:
@@ -68,15 +69,10 @@ class RewardNetwork:
         self.tuning = config.tuning
         self.end = _end(loaded.tokenizer, end_ids(loaded.model, loaded.tokenizer)[0])
         self.mean, self.deviation = 0.0, 1.0
-        self.merged_parent = str(parent.resolve()) if parent is not None else ""
+        self.parent = parent.resolve() if parent is not None else None
         network = with_scalar_head(loaded)
         if config.tuning == "lora":
-            targets = config.lora_targets if config.lora_targets == "all-linear" else [t.strip() for t in config.lora_targets.split(",")]
-            settings = LoraConfig(r=config.lora_rank, lora_alpha=config.lora_alpha, target_modules=targets, task_type="SEQ_CLS")
-            try:
-                self.model: Any = get_peft_model(network, settings)
-            except ValueError as error:
-                raise ConfigError(f"LoRA cannot be attached: {error}", "Set lora_targets to all-linear.") from None
+            self.model: Any = add_lora(network, config, "SEQ_CLS")
         else:
             self.model = network.requires_grad_(True)
         self.model.eval()  # no dropout, as for the policies
@@ -101,24 +97,25 @@ class RewardNetwork:
         self.mean, self.deviation = float(values.mean()), max(float(values.std()), 1e-6) if len(values) > 1 else 1.0
 
     def save(self, folder: Path) -> None:
-        """As ``AutoModelForSequenceClassification`` or ``PeftModel`` read it, with the tokenizer and a note on base and scale."""
+        """As ``AutoModelForSequenceClassification`` or ``PeftModel`` read it, with the tokenizer and a note on base and scale.
+
+        An adapter that stands on a parent's weights brings them along, so that the parent's run can be deleted.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        below = self.parent if self.tuning == "lora" else None
+        if below is not None:
+            keep_weights(below, folder / PARENT)
         note = {"base": self.base_source, "tuning": self.tuning, "reward_mean": self.mean, "reward_deviation": self.deviation}
-        (folder / NOTE).write_text(json.dumps(note | {"parent": self.merged_parent}))
+        (folder / NOTE).write_text(json.dumps(note | {"parent": PARENT if below else ""}))
 
     def load(self, folder: Path) -> None:
         """Read back what ``save`` wrote, in place."""
         if self.tuning == "lora":
-            from peft import load_peft_weights, set_peft_model_state_dict
-
-            set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device=str(self.device)))
+            load_lora(self.model, folder, self.device)
         else:
-            state: dict[str, Tensor] = {}
-            for file in sorted(folder.glob("model*.safetensors")):
-                state.update(load_file(file))
-            self.model.load_state_dict(state)
+            self.model.load_state_dict(read_weights(folder))
         note = json.loads((folder / NOTE).read_text())
         self.mean, self.deviation = note["reward_mean"], note["reward_deviation"]
 
@@ -257,7 +254,12 @@ def _adapter_scorer(folder: Path, device: str) -> Scorer:
         )
     base = load_pretrained(str(note.get("base") or settings.get("base_model_name_or_path") or ""), device)
     if note.get("parent"):
-        base = with_adapter(base, Path(note["parent"]))
+        if not (folder / PARENT).is_dir():
+            raise ModelError(
+                f"The reward model {folder} was trained on top of another checkpoint, whose weights are not beside it.",
+                f"Put its folder “{PARENT}” back, or train the reward model anew.",
+            )
+        base = with_adapter(base, folder / PARENT)
     try:
         model = PeftModel.from_pretrained(with_scalar_head(base), folder).merge_and_unload()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

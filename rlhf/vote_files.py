@@ -43,10 +43,14 @@ QUESTIONS = ("prompt", "question", "title", "instruction")
 
 @dataclass(frozen=True)
 class Imported:
-    """The votes of a file, and what is wrong with the rows that are none, a line for each that names the row."""
+    """The votes of a file, and what is wrong with the rows that are none, a line for each that names the row.
+
+    ``empty``: such lines for votes that are kept although nothing stands in one of their answers.
+    """
 
     votes: tuple[Vote, ...]
     problems: tuple[str, ...]
+    empty: tuple[str, ...] = ()
 
 
 # ---------------------------------------------------------------- in
@@ -67,6 +71,7 @@ def read_votes(content: bytes | str, filename: str, rater: str = "", per_prompt:
     if filename.lower().endswith(".txt"):
         raise DataError(f"{filename}: a text file cannot hold votes.", 'Use JSONL: {"prompt": …, "chosen": …, "rejected": …}.')
     problems: list[str] = []
+    empty: list[str] = []
     votes: list[Vote] = []
     name = rater or f"imported from {filename}"[:100]
     times: Counter[str] = Counter()
@@ -77,6 +82,8 @@ def read_votes(content: bytes | str, filename: str, rater: str = "", per_prompt:
         try:
             for vote in _row_votes(row.value, filename, name, per_prompt):
                 votes.append(checked(replace(vote, id=vote.id or _id(vote, times))))
+                if has_empty_answer(vote):
+                    empty.append(f"{filename}, {row.where}: nothing stands in one of the answers.")
         except DataError as error:
             problems.append(f"{filename}, {row.where}: {error.what}")
     if not votes:
@@ -85,7 +92,12 @@ def read_votes(content: bytes | str, filename: str, rater: str = "", per_prompt:
             f"{filename} holds no votes. {first}".strip(),
             "Give it the columns prompt, chosen and rejected, or prompt, left, right and winner, or question and answers.",
         )
-    return Imported(tuple(votes), tuple(problems))
+    return Imported(tuple(votes), tuple(problems), tuple(empty))
+
+
+def has_empty_answer(vote: Vote) -> bool:
+    """Models do write nothing at times, so this is a vote; but it may be a gap in a file, too."""
+    return not (vote.left.strip() and vote.right.strip())
 
 
 def _id(vote: Vote, times: Counter[str]) -> str:

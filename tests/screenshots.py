@@ -1,4 +1,4 @@
-"""The pictures of the README, of real runs on this machine: ``python -m tests.screenshots`` writes docs/images/*.png (five minutes)."""
+"""The pictures of the README, of real runs on this machine: ``python -m tests.screenshots`` writes docs/images/*.png (eight minutes)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rlhf import jobs, runs
-from rlhf.algorithms import make_config
+from rlhf.algorithms import DATA, make_config
+from rlhf.config import Config
+from rlhf.overoptimisation import watched_config
 from rlhf.preferences import load_dataset
 from rlhf.runs import Run
 from tests.serving import ROOT, Server, browser, serve
@@ -19,8 +21,11 @@ TOKENS = ".rows.clickable .token"
 
 def train(server: Server, algorithm: str, name: str, **fields: Any) -> Run:
     """A run to its end, in the server's worker."""
-    config = make_config(algorithm, **fields)
-    run = jobs.submit(config, load_dataset("pairs" if algorithm == "dpo" else "prompts", config.data), root=server.runs_dir, name=name)
+    return finished(server, make_config(algorithm, **fields), name)
+
+
+def finished(server: Server, config: Config, name: str) -> Run:
+    run = jobs.submit(config, load_dataset(DATA[config.algorithm], config.data), root=server.runs_dir, name=name)
     while run.status.state in ("queued", "running"):
         time.sleep(0.5)
     if run.status.state != "finished":
@@ -47,6 +52,24 @@ class Camera:
         self.settle(1.0)
         self.page.screenshot(path=IMAGES / f"{name}.png", **part)
         self.page.set_viewport_size({"width": 1400, "height": 1000})
+
+
+def road(camera: Camera) -> None:
+    """The guided road at its second stage: votes of the rule, and the reward model that learned them."""
+    main_area = camera.open("road?stage=votes")
+    main_area.get_by_role("button", name="Let a simulated rater vote 400 times").click()
+    main_area.get_by_role("button", name="Go on").wait_for(timeout=300_000)
+    main_area.get_by_role("button", name="Go on").click()
+    main_area.get_by_role("button", name="Train it on").click()
+    main_area.get_by_text("On votes that it has not seen").wait_for(timeout=300_000)
+    camera.take("road", 800)
+
+
+def hacking(camera: Camera, server: Server) -> None:
+    """The preset with and without a pull to the reference."""
+    watched = [finished(server, watched_config(beta=beta), f"β {beta:g}, seed 0") for beta in (0.0, 0.2)]
+    camera.open(f"reward_hacking?runs={','.join(run.id for run in watched)}")
+    camera.take("hacking", 1350)
 
 
 def main() -> None:
@@ -88,6 +111,8 @@ def main() -> None:
         camera.take("runs", 1000)
         camera.open(f"dpo?run={dpo.id}")
         camera.take("dpo", 1300)
+        road(camera)
+        hacking(camera, server)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.text import plain
 from rlhf.errors import DataError
-from rlhf.preferences import EMBEDDED, PARSERS, Dataset, Item, Kind, fits, load_dataset, split
+from rlhf.preferences import EMBEDDED, PARSERS, Dataset, Item, Kind, PreferencePair, fits, load_dataset, split
 
 CUSTOM = "custom"
 HELD = "held out"
@@ -149,12 +149,20 @@ def _dialog(algorithm: str, kind: Kind, dataset: Dataset | None, source: str) ->
             st.caption(plain(error.do))
     if made:
         st.caption(_sizes(made))
+        pairs = [item for item in (*made.train, *made.heldout) if isinstance(item, PreferencePair)]
+        if empty := [pair for pair in pairs if not (pair.chosen.strip() and pair.rejected.strip())]:
+            _empty(empty[0], len(empty))
     words = _("Use these {n}").format(n=f"{len(made.train) + len(made.heldout):,}") if made else _("Use these")
     # in a callback: the widget that the choice goes into must not have been drawn yet
     if st.button(
         words, type="primary", disabled=made is None, key=f"{algorithm}/use-data", on_click=use if made else None, args=(algorithm, made)
     ):
         st.rerun()
+
+
+def _empty(first: PreferencePair, count: int) -> None:
+    words = _("Pairs with an empty answer: {n}, the first one after “{prompt}”. They count as answers in which nothing was written.")
+    st.caption(f":material/info: {plain(words.format(n=f'{count:,}', prompt=first.prompt[:60]))}")
 
 
 def _sizes(dataset: Dataset) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 import streamlit as st
+from plotly.subplots import make_subplots
 
 from pages.components import demo, state, theme
 from pages.components.i18n import _
@@ -50,6 +51,13 @@ def _curves(chosen: Sequence[str], alive: bool) -> None:
         except PlaygroundError as error:
             st.warning(plain(str(error)), icon=":material/search_off:")
     found = {run: measurements(run.metrics()) for run in runs}
+    if any(found.values()):
+        _plots(found)
+    for run, rows in found.items():
+        _verdict(run, judge(rows))
+
+
+def _plots(found: dict[Run, list[Measurement]]) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
         st.plotly_chart(_figure(found, "step", _("step")), theme=None, config={"displayModeBar": False}, key="hacking/steps")
@@ -61,29 +69,43 @@ def _curves(chosen: Sequence[str], alive: bool) -> None:
         + " "
         + _("Both are measured on held-out prompts.")
     )
-    for run, rows in found.items():
-        _verdict(run, judge(rows))
 
 
 def _figure(found: dict[Run, list[Measurement]], across: str, axis: str) -> go.Figure:
+    """One colour a run. Proxies that are reward models have scales of their own: they get a panel of their own, under the gold reward."""
     is_dark = theme.dark()
-    figure = go.Figure()
+    apart = any(term["name"] == "reward_model" for run in found for term in run.config.get("reward", []))
+    figure = make_subplots(rows=2 if apart else 1, shared_xaxes=True, vertical_spacing=0.06)
+    several = len(found) > 1
     for i, (run, rows) in enumerate(found.items()):
         colour = theme.on_ground(theme.SERIES_COLOURS[i % len(theme.SERIES_COLOURS)], is_dark)
         name = html.escape(run.name)
         x = [getattr(m, across) for m in rows]
-        hover = "%{y:.3f}<extra></extra>"
-        for y, dash, what in (
-            ([m.proxy for m in rows], "solid", _("trained on")),
-            ([m.gold for m in rows], "dash", _("gold")),
+        hover = "%{y:.3f}"
+        for y, dash, what, row in (
+            ([m.proxy for m in rows], "solid", _("trained on"), 2 if apart else 1),
+            ([m.gold for m in rows], "dash", _("gold"), 1),
         ):
-            figure.add_scatter(x=x, y=y, name=f"{name}: {what}", mode="lines", line={"color": colour, "dash": dash}, hovertemplate=hover)
+            figure.add_scatter(
+                x=x, y=y, name=f"{name}: {what}", mode="lines", line={"color": colour, "dash": dash}, hovertemplate=hover,
+                legendgroup=run.id if several else None, showlegend=not several, row=row, col=1,
+            )  # fmt: skip
+        if several:  # the line styles are explained below the plots; the legend names the runs
+            figure.add_scatter(x=[None], y=[None], name=name, mode="lines", line={"color": colour}, legendgroup=run.id, row=1, col=1)
         if verdict := judge(rows):
             marker = {"color": colour, "size": 11, "symbol": "diamond"}
             peak = [getattr(verdict.peak, across)]
-            figure.add_scatter(x=peak, y=[verdict.peak.gold], mode="markers", marker=marker, showlegend=False, hovertemplate=hover)
-    layout = {"xaxis": {"title": {"text": axis}, "rangemode": "tozero"}, "yaxis": {"title": {"text": _("reward")}}}
-    figure.update_layout(template=theme.template(is_dark), height=340, **layout)
+            figure.add_scatter(
+                x=peak, y=[verdict.peak.gold], mode="markers", marker=marker, showlegend=False, legendgroup=run.id if several else None,
+                name=f"{name}: {_('gold')}", hovertemplate=hover, row=1, col=1,
+            )  # fmt: skip
+    legend = 18 * len(found) if several else 0  # its lines
+    figure.update_layout(template=theme.template(is_dark), height=(480 if apart else 340) + legend)
+    figure.update_xaxes(rangemode="tozero")
+    figure.update_xaxes(title_text=axis, row=2 if apart else 1)
+    figure.update_yaxes(title_text=_("gold") if apart else _("reward"), row=1)
+    if apart:
+        figure.update_yaxes(title_text=_("trained on"), row=2)
     return figure
 
 
@@ -115,27 +137,30 @@ def _verdict(run: Run, verdict: Verdict | None) -> None:
         st.success(f"{name}: {words.format(**figures)}", icon=":material/check:")
 
 
-def samples(run_id: str) -> None:
-    """Held-out answers of one run before, at and after the gold reward's peak."""
-    try:
-        feed = state.feed(run_id)
-    except PlaygroundError:
+def samples(chosen: Sequence[str]) -> None:
+    """Held-out answers of one of the runs before, at and after the gold reward's peak."""
+    known = {run.id: run for run in watched() if run.id in chosen}
+    verdicts = {run_id: judge(measurements(known[run_id].metrics())) for run_id in chosen if run_id in known}
+    measured = {run_id: verdict for run_id, verdict in verdicts.items() if verdict}
+    if not measured:
         return
-    verdict = judge(measurements(feed.run.metrics()))
-    if verdict is None:
-        return
+    st.markdown(f"##### {_('What was written')}")
+    run_id = next(iter(measured))
+    if len(measured) > 1:
+        run_id = st.selectbox(
+            _("Run"), list(measured), format_func=lambda one: known[one].name, key="hacking/samples", label_visibility="collapsed"
+        )
+    feed, verdict = state.feed(run_id), measured[run_id]
     steps = {_("Before"): verdict.start.step, _("At the peak of gold"): verdict.peak.step, _("At the end"): verdict.end.step}
     answers = {title: demo.heldout(feed, step) for title, step in steps.items()}
     prompts = [prompt for prompt in next(iter(answers.values())) if all(prompt in found for found in answers.values())]
     if not prompts:
         return
-    st.markdown(f"##### {_('What was written')}")
-    for column, (title, step) in zip(st.columns(3), steps.items(), strict=True):
-        column.badge(f"{title}: {_('step {step}').format(step=step)}", color="gray")
     for prompt in prompts[:SHOWN_PROMPTS]:
-        for column, found in zip(st.columns(3), answers.values(), strict=True):
-            response = found[prompt]
+        for column, (title, step) in zip(st.columns(3), steps.items(), strict=True):
+            response = answers[title][prompt]
             with column.container(border=True, height="stretch"):
+                st.badge(f"{title}: {_('step {step}').format(step=step)}", color="gray")  # in each card: columns stack on a phone
                 st.markdown(f"**{plain(prompt)}** {plain(response['text'])}")
                 gold = number(response.get("gold"), sign=True)
                 st.caption(_("reward {reward}, gold {gold}").format(reward=number(response["reward"], sign=True), gold=gold))

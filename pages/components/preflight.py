@@ -47,7 +47,7 @@ def card(config: Config | None, dataset: Dataset | None, plan: Callable[[Any, Da
     st.markdown(plan(config, dataset))
     _figures(config, figures)
     _differences(config)
-    _queue()
+    queue()
     _list(verdict)
     if verdict.too_long and verdict.refused:
         words = _("Leave out the {n} that do not fit").format(n=len(verdict.too_long))
@@ -112,7 +112,7 @@ def _figures(config: Config, figures: Estimate) -> None:
     }[figures.timed_by]
     grid = st.grid(2, min_column_width=120, gap=("xsmall", "small"))
     with grid.cell(), st.container(gap="xxsmall"):
-        st.metric(_("Time"), _("about {time}").format(time=_rounded(figures.seconds)) if figures.seconds else _("unknown"))
+        st.metric(_("Time"), _("about {time}").format(time=rounded(figures.seconds)) if figures.seconds else _("unknown"))
         st.caption(how)
     with grid.cell(), st.container(gap="xxsmall"):
         st.metric(
@@ -132,7 +132,7 @@ def _figures(config: Config, figures: Estimate) -> None:
         )
 
 
-def _queue() -> None:
+def queue() -> None:
     """What is ahead of a run that would start now."""
     ahead = [run.status for run in jobs.active(run_folders.runs_dir())]
     waiting = sum(status.state in ("running", "queued") for status in ahead)
@@ -148,7 +148,7 @@ def _device(device: str) -> str:
     return {"cuda": _("on the GPU"), "mps": _("on Apple's GPU"), "cpu": _("on the processor")}.get(device, device)
 
 
-def _rounded(seconds: float | None) -> str:
+def rounded(seconds: float | None) -> str:
     """A guess is not told to the second: to 5 s below two minutes, to whole minutes above."""
     if seconds is None:
         return "–"

@@ -80,6 +80,8 @@ def _try(run: run_folders.Run) -> None:
         st.metric(_("Score"), number(scores[-1], sign=True), help=_("After the last token: this is what a policy would be trained on."))
         st.caption(_("Normalised: {value}").format(value=number((scores[-1] - mean) / deviation, sign=True)))
     with right:
+        if not shown_answer:
+            st.caption(_("The answer is empty: what is scored is that the text ends here. So is an answer of a policy that stops at once."))
         token_rows([TokenRow(strings, scores)], key=f"trial/tokens/{run.id}", legend=_("Score after the token"), clickable=False)
 
 

@@ -94,7 +94,8 @@ def stage_reward() -> None:
     if len(pairs) < ENOUGH:
         st.info(_("There are too few votes yet: go back to stage 1."), icon=":material/arrow_back:")
         return
-    if st.button(_("Train it on {n} pairs").format(n=f"{len(pairs):,}"), icon=":material/scale:", type="primary", key="road/reward"):
+    kind = "secondary" if trained(run_of(REWARD)) else "primary"  # then what comes next is to go on
+    if st.button(_("Train it on {n} pairs").format(n=f"{len(pairs):,}"), icon=":material/scale:", type=kind, key="road/reward"):
         config = make_config("reward_model", model=MODEL, data="custom")
         _submit(REWARD, config, split(pairs, votes.described(kept_votes())), _("road: reward model"))
     if run := run_of(REWARD):
@@ -127,7 +128,9 @@ def stage_policy() -> None:
     way = st.segmented_control(_("How"), ways, default="grpo", required=True, format_func=lambda name: _(title(name)), key="road/way")
     if way != "dpo" and not trained(reward):
         st.info(_("There is no reward model yet: go back to stage 2, or take DPO, which needs none."), icon=":material/arrow_back:")
-    elif st.button(_("Train the policy"), icon=":material/play_arrow:", type="primary", key="road/policy"):
+    elif st.button(
+        _("Train the policy"), icon=":material/play_arrow:", type="secondary" if trained(run_of(POLICY)) else "primary", key="road/policy"
+    ):
         _start_policy(str(way), reward)
     if run := run_of(POLICY):
         live_panel(run.id, compact=True)

@@ -60,14 +60,24 @@ def _import() -> None:
     if found.problems:
         with st.expander(_("Rows that cannot be used: {n}").format(n=f"{len(found.problems):,}"), icon=":material/warning:", expanded=True):
             st.text("\n".join(found.problems[:NAMED]) + ("\n…" if len(found.problems) > NAMED else ""))
-    rows = [{_("prompt"): v.prompt, _("left"): v.left, _("right"): v.right, _("winner"): v.winner} for v in found.votes[:5]]
+    kept = found.votes if not found.empty or _keep_empty(found) else tuple(v for v in found.votes if not vote_files.has_empty_answer(v))
+    rows = [{_("prompt"): v.prompt, _("left"): v.left, _("right"): v.right, _("winner"): v.winner} for v in kept[:5]]
     st.dataframe(pd.DataFrame(rows), hide_index=True)
-    label = _("Keep these votes ({n})").format(n=f"{len(found.votes):,}")
-    if st.button(label, icon=":material/save:", type="primary", key="votes/import"):
-        new = votes.add(found.votes)
+    label = _("Keep these votes ({n})").format(n=f"{len(kept):,}")
+    if st.button(label, icon=":material/save:", type="primary", key="votes/import", disabled=not kept):
+        new = votes.add(kept)
         vote_browser.reload()
-        words = _("New votes: {n}; there already: {old}.").format(n=f"{new:,}", old=f"{len(found.votes) - new:,}")
+        words = _("New votes: {n}; there already: {old}.").format(n=f"{new:,}", old=f"{len(kept) - new:,}")
         st.success(words, icon=":material/check:")
+
+
+def _keep_empty(found: Imported) -> bool:
+    """Says which rows have an empty answer and what that means; whether the user wants these votes."""
+    words = _("Votes with an empty answer: {n}").format(n=f"{len(found.empty):,}")
+    with st.expander(words, icon=":material/info:", expanded=True):
+        st.text("\n".join(found.empty[:NAMED]) + ("\n…" if len(found.empty) > NAMED else ""))
+        st.caption(_("A model that stops at once has written such an answer: a reward model reads it as the end of the text."))
+        return st.checkbox(_("Keep them"), True, key="votes/import-empty")
 
 
 # ---------------------------------------------------------------- out

@@ -199,6 +199,7 @@ def test_a_text_is_scored_token_by_token(rewards: runs.Run):
     assert "before your last change" in texts(at)
     at.button(key=f"trial/go/{rewards.id}").click().run()
     assert not at.exception and not at.error and len(at.session_state[f"trial/result/{rewards.id}"][3]) == 1
+    assert "The answer is empty: what is scored is that the text ends here" in texts(at)
     at.text_area(key=f"trial/answer/{rewards.id}").set_value(" a dog" * 300).run()
     at.button(key=f"trial/go/{rewards.id}").click().run()
     assert not at.exception and any("reads 256 tokens" in element.value for element in at.error)

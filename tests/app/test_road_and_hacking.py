@@ -111,3 +111,68 @@ def test_start_trains_on_the_rule_and_watches_gold(runs_root):
     config = run.load_config()
     assert [term.name for term in config.reward] == ["negative"] and [term.name for term in config.gold] == ["negative", "repetition"]
     assert config.beta == 0 and config.eval_every == 2
+
+
+def queued_names():
+    return [run.name for run in reversed(runs.list_runs())]
+
+
+def test_one_click_queues_the_runs_over_beta_and_lays_them_over_one_another(runs_root):
+    at = open_page("reward_hacking")
+    at.number_input(key="hacking/seed").set_value(3).run()
+    assert "3 runs with β 0, 0.05 and 0.2" in texts(at) and "Together about" in texts(at)
+    at.button(key="hacking/queue").click().run()
+    assert not at.exception
+    found = [run.load_config() for run in runs.list_runs()]
+    assert sorted(config.beta for config in found) == [0, 0.05, 0.2] and {config.seed for config in found} == {3}
+    assert {tuple(term.name for term in config.reward) for config in found} == {("negative",)}
+    assert set(at.session_state["hacking/shown"]) == {run.id for run in runs.list_runs()} and "β 0.05, seed 3" in queued_names()
+
+
+def finished_reward_model(run, accuracy):
+    with runs.RunWriter(run) as writer:
+        writer.begin()
+        writer.write(events.Step(1, {"eval/accuracy": accuracy}))
+        writer.write(events.Checkpoint(1, lambda folder: None, resumable=False))
+        writer.write(events.Finished(1))
+
+
+@pytest.mark.parametrize(("study", "sizes", "flipped"), [("votes", [25, 100, 400], [0, 0, 0]), ("noise", [400] * 3, [0, 80, 160])])
+def test_votes_and_noise_have_two_stages(runs_root, study, sizes, flipped):
+    at = open_page("reward_hacking")
+    at.session_state["hacking/study"] = study
+    at.run()
+    assert "opens when the reward models are trained" in texts(at) and not [b for b in at.button if b.key == "hacking/queue"]
+    at.button(key=f"hacking/models/{study}/start").click().run()
+    assert not at.exception
+    trained = sorted(runs.list_runs(), key=lambda run: "".join(at.query_params[study]).split(",").index(run.id))
+    data = [run.load_data() for run in trained]
+    assert [len(one.train) for one in data] == sizes
+    assert [sum(pair.label == "flipped" for pair in one.train) for one in data] == flipped
+    assert len({one.heldout for one in data}) == 1 and not any(pair.label == "flipped" for pair in data[0].heldout)
+    assert "opens when the reward models are trained" in texts(at)  # they wait
+    for run, accuracy in zip(trained, (0.7, 0.8, 0.9), strict=True):
+        finished_reward_model(run, accuracy)
+    at.run()
+    assert "held-out accuracy 90.0 %" in texts(at)
+    at.button(key="hacking/queue").click().run()
+    assert not at.exception
+    policies = [run for run in runs.list_runs() if run.algorithm == "grpo"]
+    assert {run.load_config().reward[0].options["source"] for run in policies} == {run.id for run in trained}
+    assert sorted(run.name for run in policies) == sorted(f"against {run.name}" for run in trained)
+    assert set(at.session_state["hacking/shown"]) == {run.id for run in policies}
+
+
+def test_a_reward_model_that_failed_says_why_and_the_others_are_used(runs_root):
+    at = open_page("reward_hacking")
+    at.session_state["hacking/study"] = "votes"
+    at.run()
+    at.button(key="hacking/models/votes/start").click().run()
+    first, *others = runs.list_runs()
+    with runs.RunWriter(first) as writer:
+        writer.begin()
+        writer.write(events.Failed(0, "The disk is full.", "Make room."))
+    for run in others:
+        finished_reward_model(run, 0.8)
+    at.run()
+    assert "The disk is full" in texts(at) and "Queue 2 runs" in [b.label for b in at.button]

@@ -250,6 +250,17 @@ def test_import_names_bad_rows_and_keeps_the_rest():
     assert "New votes: 1; there already: 0" in texts(at) and votes.count() == 1
 
 
+@pytest.mark.parametrize("keep", [True, False])
+def test_import_names_votes_with_an_empty_answer_and_asks(keep):
+    at = page("Import and export")
+    content = b'{"prompt": "Once", "chosen": " a", "rejected": " b"}\n{"prompt": "Once", "chosen": " a", "rejected": ""}\n'
+    at.file_uploader(key="votes/upload").upload("v.jsonl", content, "application/jsonl").run()
+    assert not at.exception and "v.jsonl, line 2: nothing stands" in texts(at) and "line 1" not in texts(at)
+    at.checkbox(key="votes/import-empty").set_value(keep).run()
+    press(at, "votes/import")
+    assert votes.count() == 1 + keep
+
+
 def test_export_is_what_was_kept():
     votes.add(cast())
     at = page("Import and export")

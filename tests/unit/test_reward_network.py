@@ -107,9 +107,10 @@ def test_a_lora_checkpoint_scores_as_the_network_in_training(tmp_path):
     assert load_scorer(str(tmp_path), "cpu").scores(PROMPTS, ANSWERS) == pytest.approx(in_training(made, PROMPTS, ANSWERS), abs=1e-4)
 
 
-def test_a_model_that_stands_on_a_parent_scores_as_in_training(tmp_path):
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_a_model_that_stands_on_a_parent_scores_as_in_training_and_outlives_it(tuning, tmp_path):
     """The reward model of a policy that was trained before: its adapter alone would be one of another model."""
-    policy = Policy(load_pretrained("story", device="cpu"), make_config("sft", tuning="lora"))
+    policy = Policy(load_pretrained("story", device="cpu"), make_config("sft", tuning=tuning))
     with torch.no_grad():
         for parameter in policy.trainable():
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -119,8 +120,18 @@ def test_a_model_that_stands_on_a_parent_scores_as_in_training(tmp_path):
     made.save(tmp_path / "reward")
     scores = load_scorer(str(tmp_path / "reward"), "cpu").scores(PROMPTS, ANSWERS)
     assert scores == pytest.approx(in_training(made, PROMPTS, ANSWERS), abs=1e-4)
-    (tmp_path / "reward" / "playground.json").write_text(json.dumps({"base": "story"}))
-    assert load_scorer(str(tmp_path / "reward"), "cpu").scores(PROMPTS, ANSWERS) != pytest.approx(scores, abs=1e-3)
+    made.save(tmp_path / "reward")  # over itself
+    shutil.rmtree(tmp_path / "policy")
+    shutil.move(tmp_path / "reward", tmp_path / "elsewhere")
+    assert load_scorer(str(tmp_path / "elsewhere"), "cpu").scores(PROMPTS, ANSWERS) == pytest.approx(scores, abs=1e-6)
+    shutil.rmtree(tmp_path / "elsewhere" / "parent")
+    with pytest.raises(ModelError, match="trained on top of another checkpoint") as caught:
+        load_scorer(str(tmp_path / "elsewhere"), "cpu")
+    assert "train the reward model anew" in caught.value.do
+    (tmp_path / "elsewhere" / "playground.json").write_text(json.dumps({"base": "story"}))
+    assert load_scorer(str(tmp_path / "elsewhere"), "cpu").scores(PROMPTS, ANSWERS) != pytest.approx(scores, abs=1e-3)
+    with pytest.raises(ModelError, match="started from is gone"):
+        made.save(tmp_path / "late")
 
 
 def test_the_score_after_the_last_token_is_the_score(full):

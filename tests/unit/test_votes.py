@@ -368,6 +368,17 @@ def test_every_refused_row_is_named_and_the_rest_kept():
         assert problem.startswith(f"v.jsonl, line {n}: ") and words in problem
 
 
+def test_rows_with_an_empty_answer_are_votes_and_are_named():
+    content = lines(
+        {"prompt": "Once", "chosen": " a", "rejected": " b"},
+        {"prompt": "Once", "chosen": " a", "rejected": ""},
+        {"prompt": "Once", "left": " \n", "right": " b", "winner": "right"},
+    )
+    found = vote_files.read_votes(content, "v.jsonl")
+    assert len(found.votes) == 3 and not found.problems
+    assert [line.partition(": ")[0] for line in found.empty] == ["v.jsonl, line 2", "v.jsonl, line 3"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "kept", "words"),
     [
