@@ -34,7 +34,7 @@ from trl import RewardConfig, RewardTrainer
 from benchmarks.measuring import Report, parser
 from benchmarks.vs_trl import Clock
 from rlhf.algorithms import make_config
-from rlhf.config import Config, OnlineConfig, RewardModelConfig, RewardTerm
+from rlhf.config import Config, OnlineConfig, RewardModelConfig, RewardTerm, model_reward
 from rlhf.events import Checkpoint, Event, Failed, Step
 from rlhf.optimisation import batch_indices, derive_seed
 from rlhf.policy import load_pretrained
@@ -260,8 +260,8 @@ def loop(report: Report, seeds: int, _rounds: int) -> None:
             voted = time.perf_counter()
             accuracy = curve(reward_config(seed=seed), split(votes, "400 simulated votes"), Path(folder))[-1][1]
             learned = time.perf_counter()
-            reward = RewardTerm(name="reward_model", options={"source": f"{folder}/last"})
-            against = make_config("grpo", model="story", seed=seed, steps=40, reward=[reward], gold="negative")
+            reward = model_reward(f"{folder}/last")
+            against = make_config("grpo", model="story", seed=seed, steps=40, reward=reward, gold="negative")
             steps = [event.metrics for event in told(against, load_dataset("prompts", against.data)) if isinstance(event, Step)]
         end = time.perf_counter()
         gold = [metrics["eval/gold"] for metrics in steps if "eval/gold" in metrics]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import streamlit as st
 
 from pages.components import hacking
@@ -12,6 +9,7 @@ from pages.components.i18n import _
 from pages.components.text import plain
 from rlhf import jobs, runs
 from rlhf.algorithms import make_config
+from rlhf.config import model_reward
 from rlhf.errors import PlaygroundError
 from rlhf.preferences import load_dataset
 
@@ -29,7 +27,7 @@ def proxies() -> dict[str, str]:
 
 def start(proxy: str, beta: float, learning_rate: float, steps: int, seed: int) -> None:
     """In a callback. A run that is measured often, so that the peak is seen."""
-    reward: Any = "negative" if proxy == RULE else json.dumps([{"name": "reward_model", "options": {"source": proxy}}])
+    reward = "negative" if proxy == RULE else model_reward(proxy)
     try:
         config = make_config(
             "grpo", model="story", reward=reward, gold=GOLD, beta=beta, learning_rate=learning_rate, steps=steps, seed=seed,

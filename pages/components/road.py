@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,7 @@ from pages.components.vote_writer import Ballot, Candidate, Settings
 from rlhf import blind, compare, jobs, runs, votes
 from rlhf.algorithms import DATA, make_config, title
 from rlhf.compare import Side
-from rlhf.config import RewardTerm
+from rlhf.config import RewardTerm, model_reward
 from rlhf.errors import PlaygroundError
 from rlhf.preferences import Dataset, Prompt, load_dataset, split
 from rlhf.raters import SimulatedRater
@@ -140,8 +139,8 @@ def _start_policy(way: str, reward: Run | None) -> None:
     if DATA[way] == "pairs":
         _submit(POLICY, make_config(way, model=MODEL, data="custom"), split(votes.to_pairs(kept_votes()).pairs, _("votes")), label)
     elif reward is not None:
-        mix = json.dumps([{"name": "reward_model", "options": {"source": reward.id}}])
-        _submit(POLICY, make_config(way, model=MODEL, reward=mix, gold=GOLD), load_dataset("prompts", f"{MODEL}-prompts"), label)
+        config = make_config(way, model=MODEL, reward=model_reward(reward.id), gold=GOLD)
+        _submit(POLICY, config, load_dataset("prompts", f"{MODEL}-prompts"), label)
 
 
 # ---------------------------------------------------------------- 4 the blind vote
