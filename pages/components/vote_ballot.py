@@ -193,12 +193,8 @@ def cast(mine: Booth, ballot: Ballot, winner: Winner) -> None:
     if mine.ballot is not ballot or time.monotonic() - mine.shown < LEAST_SECONDS:
         return
     said = {name: st.session_state.get(f"votes/{name}/{ballot.id}") for name in ("strength", "reason", "better")}
-    left, right = ballot.answers
-    vote = Vote(
-        ballot.prompt.text, left.text, right.text, winner, rater=mine.name, strength=said["strength"] or 1, reason=said["reason"] or "",
-        better=joined(ballot, said["better"] or ""), left_model=left.model, left_checkpoint=left.checkpoint, right_model=right.model,
-        right_checkpoint=right.checkpoint, left_seed=left.seed, right_seed=right.seed, sampling=dict(ballot.sampling), id=ballot.id,
-    )  # fmt: skip
+    better = joined(ballot, said["better"] or "")
+    vote = ballot.vote(winner, mine.name, strength=said["strength"] or 1, reason=said["reason"] or "", better=better)
     _keep(mine, [vote], words(winner))
 
 

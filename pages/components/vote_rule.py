@@ -87,14 +87,8 @@ def judged(ballots: list[Ballot], rater: SimulatedRater) -> list[Vote]:
     found = []
     for i, (ballot, winner) in enumerate(zip(ballots, rater.judge(lefts, rights), strict=True)):
         left, right = ballot.answers
-        found.append(
-            Vote(
-                ballot.prompt.text, left.text, right.text, winner, rater=rater.name, simulated=True, left_model=left.model,
-                left_checkpoint=left.checkpoint, right_model=right.model, right_checkpoint=right.checkpoint, left_seed=left.seed,
-                right_seed=right.seed, sampling=dict(ballot.sampling),
-                id=f"{rater.name}/{rater.seed}/{i}/{left.model}/{left.checkpoint}/{left.seed}/{right.seed}",
-            )
-        )  # fmt: skip
+        own_id = f"{rater.name}/{rater.seed}/{i}/{left.model}/{left.checkpoint}/{left.seed}/{right.seed}"
+        found.append(ballot.vote(winner, rater.name, simulated=True, id=own_id))
     return found
 
 
