@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.components import road
 from pages.components.i18n import _
-from pages.components.text import plain
+from pages.components.text import show_error
 from rlhf.errors import PlaygroundError
 
 st.title(_("From votes to a policy"), anchor=False)
@@ -38,7 +38,7 @@ with st.container(border=True):
     try:
         STAGES[str(stage)][1](kept)
     except PlaygroundError as error:
-        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+        show_error(error)
 
 
 def forward(to: str) -> None:

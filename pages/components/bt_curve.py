@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import theme
+from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.text import plain
@@ -35,7 +35,7 @@ def draw() -> None:
         put_in = rf"\sigma({number(a)}-{_bracketed(b)})=\frac{{1}}{{1+e^{{{number(-difference)}}}}}={number(p)}".replace("−", "-")
         st.latex(rf"\begin{{aligned}}P(a\succ b)&=\sigma(r_a-r_b)\\&={put_in}\end{{aligned}}")
     with right:
-        st.plotly_chart(_curve(difference), theme=None, config={"displayModeBar": False}, key="bt/curve")
+        charts.still(_curve(difference), key="bt/curve")
         st.caption(_("Only the difference of the scores counts: move both by the same amount, and nothing changes."))
     _relatives(a, b, p)
     _many()
@@ -124,7 +124,7 @@ def _many() -> None:
         )  # fmt: skip
         height = 60 + 30 * len(names)
         figure.update_layout(template=theme.template(is_dark), height=height, yaxis={"autorange": "reversed"}, xaxis={"tickformat": ".0%"})
-        st.plotly_chart(figure, theme=None, config={"displayModeBar": False}, key="bt/best")
+        charts.still(figure, key="bt/best")
         chance = math.exp(bt.ranking_logprob(scores, order))
         words = _("The ranking {ranking} has a probability of {p} (Plackett–Luce); it is the likeliest of {count} rankings.")
         ranking = plain(" ≻ ".join(names[i] for i in order))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import demo, state, theme
+from pages.components import charts, demo, state, theme
 from pages.components.i18n import _
 from pages.components.live import state_name
 from pages.components.numbers import number
@@ -52,10 +52,10 @@ def _curves(chosen: Sequence[str], alive: bool) -> None:
     found = {run: measurements(run.metrics()) for run in runs}
     left, right = st.columns(2, gap="medium")
     with left:
-        st.plotly_chart(_figure(found, "step", _("step")), theme=None, config={"displayModeBar": False}, key="hacking/steps")
+        charts.still(_figure(found, "step", _("step")), key="hacking/steps")
     with right:
         axis = _("√KL to the reference (√nats a token)")
-        st.plotly_chart(_figure(found, "root_kl", axis), theme=None, config={"displayModeBar": False}, key="hacking/kl")
+        charts.still(_figure(found, "root_kl", axis), key="hacking/kl")
     st.caption(
         _("Solid: the reward that is trained on. Dashed: the gold reward, which the policy never sees. Diamond: the gold reward's peak.")
         + " "

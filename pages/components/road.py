@@ -11,7 +11,7 @@ from pages.components import models, vote_rule, vote_writer
 from pages.components.i18n import _
 from pages.components.live import live_panel
 from pages.components.numbers import number
-from pages.components.text import plain
+from pages.components.text import plain, show_error
 from pages.components.vote_writer import Ballot, Candidate, Settings
 from rlhf import blind, compare, jobs, runs, votes
 from rlhf.algorithms import DATA, make_config, title
@@ -59,10 +59,6 @@ def kept_votes() -> Kept:
     """Votes on the story model's own answers; blind votes on trained ones are left out."""
     found = tuple(vote for vote in votes.find() if vote.left_model == MODEL and vote.left_checkpoint == vote.right_checkpoint == "")
     return Kept(found, votes.to_pairs(found).pairs)
-
-
-def _problem(error: PlaygroundError) -> None:
-    st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
 
 
 # ---------------------------------------------------------------- 1 votes
@@ -116,7 +112,7 @@ def _submit(name: str, config: object, dataset: Dataset, label: str) -> None:
     try:
         st.query_params[name] = jobs.submit(config, dataset, name=label).id  # pyright: ignore[reportArgumentType]
     except PlaygroundError as error:
-        _problem(error)
+        show_error(error)
         return
     st.rerun()
 
@@ -209,7 +205,7 @@ def _cast(ballot: Ballot, winner: Winner) -> None:
     try:
         votes.add(ballot.vote(winner, _("blind vote")))
     except PlaygroundError as error:
-        _problem(error)
+        show_error(error)
 
 
 def _win_rates(given: list[Vote], checkpoint: str) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages.components import models, vote_writer
 from pages.components.i18n import _
-from pages.components.text import plain
+from pages.components.text import plain, show_error
 from pages.components.vote_writer import Ballot, Candidate, Settings
 from rlhf import votes
 from rlhf.errors import PlaygroundError
@@ -64,7 +64,7 @@ def draw() -> None:
         ready = _judged_by_others(mine) if chosen == AGAIN else _new_answers(mine)
     except PlaygroundError as error:
         mine.settings = mine.following = None
-        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+        show_error(error)
         return
     if ready and mine.ballot:
         _ballot(mine, mine.ballot)

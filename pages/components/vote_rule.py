@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.components import models, reward_editor, vote_writer
 from pages.components.i18n import _
-from pages.components.text import plain
+from pages.components.text import plain, show_error
 from pages.components.vote_writer import Ballot, Settings
 from rlhf import votes
 from rlhf.compare import PREFERENCE_REWARDS
@@ -51,7 +51,7 @@ def draw() -> None:
             made = simulate(settings, rater, int(many), int(choices))
             new = votes.add(made)
         except PlaygroundError as error:
-            st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+            show_error(error)
             return
         _done(made, new)
 
