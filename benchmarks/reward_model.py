@@ -21,21 +21,20 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset as Table
-from transformers import PrinterCallback
 from trl import RewardConfig, RewardTrainer
 
 from benchmarks.measuring import Report, parser
-from benchmarks.vs_trl import Clock
+from benchmarks.trl_turns import WARM_UP, arguments, our_steps, their_steps, told
 from rlhf.algorithms import make_config
-from rlhf.config import Config, OnlineConfig, RewardModelConfig, RewardTerm
-from rlhf.events import Checkpoint, Event, Failed, Step
+from rlhf.config import OnlineConfig, RewardModelConfig, RewardTerm, model_reward
+from rlhf.events import Checkpoint, Step
 from rlhf.optimisation import batch_indices, derive_seed
 from rlhf.policy import load_pretrained
 from rlhf.preferences import Dataset, PreferencePair, Prompt, load_dataset, split
@@ -43,21 +42,11 @@ from rlhf.raters import SimulatedRater
 from rlhf.reward_network import load_scorer, with_scalar_head
 from rlhf.rewards import Context
 from rlhf.rollout import SamplingConfig, encode_prompt, sample
-from rlhf.train import train
 
 VOTES = 400
 NOISE = 0.2
 ERRORS = 0.05  # of the simulated rater, as on the guided page
 CHOICES = 8  # answers that are written to a prompt, of which the rater judges the two most apart, as there
-WARM_UP = 2  # steps of a block that are not counted
-
-
-def told(config: Config, data: Dataset) -> Iterator[Event]:
-    """The events of a run; the benchmark ends where the run fails."""
-    for event in train(config, data):
-        if isinstance(event, Failed):
-            raise SystemExit(f"The run failed at step {event.step}: {event.what} {event.do}")
-        yield event
 
 
 def reward_config(**fields: Any) -> RewardModelConfig:
@@ -140,15 +129,8 @@ def noisy(report: Report, seeds: int, _rounds: int) -> None:
 
 def our_block(config: RewardModelConfig, data: Dataset) -> tuple[list[float], list[float]]:
     """Seconds and loss of each step, the tokens' encoding and the records of samples included."""
-    times, losses, last = [], [], 0.0
-    for event in told(config, data):
-        if isinstance(event, Step):
-            now = time.perf_counter()
-            if event.step > 0:
-                times.append(now - last)
-                losses.append(event.metrics["loss"])
-            last = now
-    return times, losses
+    times, metrics = our_steps(config, data)
+    return times, [step["loss"] for step in metrics]
 
 
 def their_block(config: RewardModelConfig, data: Dataset, folder: str) -> tuple[list[float], list[float]]:
@@ -167,35 +149,16 @@ def their_block(config: RewardModelConfig, data: Dataset, folder: str) -> tuple[
         "chosen_ids": [ids(pairs[i], pairs[i].chosen) for i in order],
         "rejected_ids": [ids(pairs[i], pairs[i].rejected) for i in order],
     }
-    arguments = RewardConfig(
-        output_dir=folder,
-        use_cpu=True,
-        bf16=False,
+    settings = RewardConfig(
+        **arguments(config, folder),
         per_device_train_batch_size=config.pairs_per_step,
-        gradient_accumulation_steps=1,
-        activation_checkpointing=False,
-        max_steps=config.steps,
         max_length=None,
         center_rewards_coefficient=config.center_coef,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant",
         weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch_fused",
         train_sampling_strategy="sequential",
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        seed=config.seed,
     )
-    clock = Clock()
-    table = Table.from_dict(rows)
-    trainer = RewardTrainer(model, args=arguments, train_dataset=table, processing_class=loaded.tokenizer, callbacks=[clock])
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    return clock.times, [entry["loss"] for entry in trainer.state.log_history if "accuracy" in entry]
+    trainer = RewardTrainer(model, args=settings, train_dataset=Table.from_dict(rows), processing_class=loaded.tokenizer)
+    return their_steps(trainer), [entry["loss"] for entry in trainer.state.log_history if "accuracy" in entry]
 
 
 def against_trl(report: Report, _seeds: int, rounds: int) -> None:
@@ -260,8 +223,8 @@ def loop(report: Report, seeds: int, _rounds: int) -> None:
             voted = time.perf_counter()
             accuracy = curve(reward_config(seed=seed), split(votes, "400 simulated votes"), Path(folder))[-1][1]
             learned = time.perf_counter()
-            reward = RewardTerm(name="reward_model", options={"source": f"{folder}/last"})
-            against = make_config("grpo", model="story", seed=seed, steps=40, reward=[reward], gold="negative")
+            reward = model_reward(f"{folder}/last")
+            against = make_config("grpo", model="story", seed=seed, steps=40, reward=reward, gold="negative")
             steps = [event.metrics for event in told(against, load_dataset("prompts", against.data)) if isinstance(event, Step)]
         end = time.perf_counter()
         gold = [metrics["eval/gold"] for metrics in steps if "eval/gold" in metrics]

@@ -15,54 +15,22 @@ import logging
 import statistics
 import sys
 import tempfile
-import time
 from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from benchmarks.measuring import Report, parser, spread
+from benchmarks.trl_turns import WARM_UP, arguments, our_steps, their_steps
 from rlhf.algorithms import make_config
 from rlhf.catalogue import model_path
 from rlhf.config import OnlineConfig
-from rlhf.events import Failed, Step
 from rlhf.preferences import load_dataset
 from rlhf.rewards import Context, RewardMix
-from rlhf.train import train
 
 GOAL = 1.6
-WARM_UP = 2
-
-
-class Clock(TrainerCallback):
-    """Wall time of each step of TRL's trainer."""
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-        self.begin = 0.0
-
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.begin = time.perf_counter()
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.times.append(time.perf_counter() - self.begin)
-
-
-def ours(config: OnlineConfig, data: Any) -> tuple[list[float], list[dict[str, float]]]:
-    """Seconds and metrics of each step."""
-    times, metrics, last = [], [], 0.0
-    for event in train(config, data):
-        if isinstance(event, Failed):
-            raise SystemExit(f"{event.what} {event.do}")
-        if isinstance(event, Step):
-            now = time.perf_counter()
-            if event.step > 0:
-                times.append(now - last)
-                metrics.append(dict(event.metrics))
-            last = now
-    return times, metrics
 
 
 def theirs(config: OnlineConfig, prompts: list[str], folder: str) -> tuple[list[float], list[dict[str, float]]]:
@@ -72,46 +40,26 @@ def theirs(config: OnlineConfig, prompts: list[str], folder: str) -> tuple[list[
         contexts = [Context(p, c, None, 0, True) for p, c in zip(prompts, completions, strict=True)]
         return [scored.total for scored in mix(contexts)]
 
-    size = config.prompts_per_step * config.responses_per_prompt
-    arguments = GRPOConfig(
-        output_dir=folder,
-        use_cpu=not torch.cuda.is_available(),
-        bf16=False,
-        per_device_train_batch_size=size,
-        gradient_accumulation_steps=1,
+    settings = GRPOConfig(
+        **arguments(config, folder),
+        per_device_train_batch_size=config.prompts_per_step * config.responses_per_prompt,
         num_generations=config.responses_per_prompt,
         max_completion_length=config.max_new_tokens,
         temperature=config.temperature,
         num_iterations=1,
-        max_steps=config.steps,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="constant",
-        max_grad_norm=config.max_grad_norm,
-        optim="adamw_torch_fused",
         beta=config.beta,
         loss_type="grpo",
         scale_rewards="group",
-        activation_checkpointing=False,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-        seed=config.seed,
     )
     path = model_path(config.model)
-    clock = Clock()
     trainer = GRPOTrainer(
         AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32),
         reward_funcs=reward,  # pyright: ignore[reportArgumentType]
-        args=arguments,
+        args=settings,
         train_dataset=Dataset.from_dict({"prompt": prompts}),
         processing_class=AutoTokenizer.from_pretrained(path, padding_side="left"),
-        callbacks=[clock],
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    return clock.times, [entry for entry in trainer.state.log_history if "reward" in entry]
+    return their_steps(trainer), [entry for entry in trainer.state.log_history if "reward" in entry]
 
 
 def main() -> int:
@@ -130,7 +78,7 @@ def main() -> int:
         block: dict[str, tuple[list[float], list[dict[str, float]]]] = {}
         with tempfile.TemporaryDirectory() as folder:
             for who in ("ours", "TRL") if round_ % 2 == 0 else ("TRL", "ours"):
-                block[who] = ours(config, data) if who == "ours" else theirs(config, [item.prompt for item in data.train], folder)
+                block[who] = our_steps(config, data) if who == "ours" else theirs(config, [item.prompt for item in data.train], folder)
         for who, (seconds, metrics) in block.items():
             times[who] += seconds[WARM_UP:]
             lengths[who].append(statistics.mean(m["completions/mean_length"] for m in metrics))

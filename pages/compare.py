@@ -8,7 +8,7 @@ from pages.components import comparison, conditions
 from pages.components.comparison import Conditions
 from pages.components.conditions import NONE, ask
 from pages.components.i18n import _
-from pages.components.text import plain
+from pages.components.text import plain, show_error
 from rlhf import compare, runs
 from rlhf.algorithms import writes
 from rlhf.compare import Side
@@ -90,7 +90,7 @@ def work(wanted: Conditions, heldout: list[Prompt]) -> None:
         asked.clear()
     except PlaygroundError as error:
         asked.clear()
-        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+        show_error(error)
     measured: comparison.Measured | None = st.session_state.get("measured")
     if measured and measured.conditions.sides == wanted.sides:
         comparison.show_measured(measured)
@@ -106,4 +106,4 @@ st.markdown(_("The untouched model and what a run made of it, side by side: same
 try:
     draw()
 except PlaygroundError as error:
-    st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+    show_error(error)

@@ -6,9 +6,6 @@ import streamlit as st
 
 from pages.components import algorithm_page
 from pages.components.i18n import _
-from pages.components.text import plain
-from rlhf.config import GRPOConfig
-from rlhf.preferences import Dataset
 
 FORMULA = r"""
 \begin{gathered}
@@ -20,21 +17,6 @@ r_{i,t}=\frac{\pi_\theta(o_{i,t}\mid q,o_{i,<t})}{\pi_{\mathrm{old}}(o_{i,t}\mid
 \hat A_i=\frac{R_i-\operatorname{mean}(R)}{\operatorname{std}(R)}
 \end{gathered}
 """
-
-
-def plan(config: GRPOConfig, data: Dataset) -> str:
-    words = _(
-        "In each of **{steps} steps**, {model} writes **{group} responses** to each of **{prompts} prompts**, "
-        "at most {tokens} tokens long. "
-        "Those that score above their group's mean become likelier, those below less likely."
-    )
-    return words.format(
-        steps=f"{config.steps:,}",
-        model=plain(config.model),
-        group=config.group_size,
-        prompts=config.prompts_per_step,
-        tokens=config.max_new_tokens,
-    )
 
 
 def formula_diff() -> None:
@@ -55,7 +37,6 @@ def formula_diff() -> None:
 algorithm_page.draw(
     algorithm_page.About(
         algorithm="grpo",
-        title="GRPO",
         lead=_("Answers to the same prompt compete. What beats its group is reinforced; no critic is needed."),
         formula=FORMULA,
         reading=_(
@@ -64,7 +45,11 @@ algorithm_page.draw(
             "and β times the KL holds the policy near its start."
         ),
         paper=("DeepSeekMath (Shao et al. 2024), eq. 3", "https://arxiv.org/abs/2402.03300"),
-        plan=plan,
+        plan=_(
+            "In each of **{steps} steps**, {model} writes **{group} responses** to each of **{prompts} prompts**, "
+            "at most {tokens} tokens long. "
+            "Those that score above their group's mean become likelier, those below less likely."
+        ),
         presets=(
             algorithm_page.Preset(
                 _("Collapse (what reward hacking looks like)"),

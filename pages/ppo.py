@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pages.components import algorithm_page
 from pages.components.i18n import _
-from pages.components.text import plain
-from rlhf.config import PPOConfig
-from rlhf.preferences import Dataset
 
 FORMULA = r"""
 \begin{gathered}
@@ -19,22 +16,9 @@ L(\theta)=\mathbb{E}_t\Big[\min\!\big(r_t\,\hat A_t,\;\operatorname{clip}(r_t,1-
 """
 
 
-def plan(config: PPOConfig, data: Dataset) -> str:
-    words = _(
-        "In each of **{steps} steps**, {model} writes **{samples} responses**, at most {tokens} tokens long. "
-        "A critic learns to predict the reward; tokens after which things went better than predicted become likelier. "
-        "Each batch is gone through {epochs} times."
-    )
-    return words.format(
-        steps=f"{config.steps:,}", model=plain(config.model), samples=config.prompts_per_step * config.samples_per_prompt,
-        tokens=config.max_new_tokens, epochs=config.epochs,
-    )  # fmt: skip
-
-
 algorithm_page.draw(
     algorithm_page.About(
         algorithm="ppo",
-        title="PPO",
         lead=_("A critic learns what to expect from each half-written answer. What goes better than expected is reinforced."),
         formula=FORMULA,
         reading=_(
@@ -42,6 +26,10 @@ algorithm_page.draw(
             "The token's reward ρ holds −β times its log-ratio to the reference, and at the last token the score of the whole response."
         ),
         paper=("Proximal policy optimization (Schulman et al. 2017), eq. 7, 9, 11", "https://arxiv.org/abs/1707.06347"),
-        plan=plan,
+        plan=_(
+            "In each of **{steps} steps**, {model} writes **{samples} responses**, at most {tokens} tokens long. "
+            "A critic learns to predict the reward; tokens after which things went better than predicted become likelier. "
+            "Each batch is gone through {epochs} times."
+        ),
     )
 )

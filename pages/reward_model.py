@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pages.components import algorithm_page, reward_trial
 from pages.components.i18n import _
-from pages.components.text import plain
-from rlhf.config import RewardModelConfig
-from rlhf.preferences import Dataset
 
 FORMULA = r"""
 \mathcal{L}(\theta)=-\,\mathbb{E}_{(x,y_w,y_l)}\big[\log\sigma\big(r_\theta(x,y_w)-r_\theta(x,y_l)-m\big)\big]
@@ -14,22 +11,9 @@ FORMULA = r"""
 """
 
 
-def plan(config: RewardModelConfig, data: Dataset) -> str:
-    words = _(
-        "**{steps} steps** of **{pairs} pairs** each go {passes} times through the {total} training pairs. "
-        "{model} gets a head with one output, and learns to score the chosen answer above the rejected one."
-    )
-    passes = config.steps * config.pairs_per_step / max(1, len(data.train))
-    return words.format(
-        steps=f"{config.steps:,}", pairs=config.pairs_per_step, passes=f"{passes:,.0f}" if passes >= 10 else f"{passes:.2g}",
-        total=f"{len(data.train):,}", model=plain(config.model),
-    )  # fmt: skip
-
-
 algorithm_page.draw(
     algorithm_page.About(
         algorithm="reward_model",
-        title=_("Reward model"),
         lead=_("Votes become a number: a language model with one output learns to score preferred answers higher."),
         formula=FORMULA,
         reading=_(
@@ -37,7 +21,10 @@ algorithm_page.draw(
             "Only differences count, so a small term keeps the scores around 0. Held-out pairs have other prompts than those trained on."
         ),
         paper=("InstructGPT (Ouyang et al. 2022), eq. 1", "https://arxiv.org/abs/2203.02155"),
-        plan=plan,
+        plan=_(
+            "**{steps} steps** of **{pairs} pairs** each go {passes} times through the {total} training pairs. "
+            "{model} gets a head with one output, and learns to score the chosen answer above the rejected one."
+        ),
         after=reward_trial.draw,
     )
 )

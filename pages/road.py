@@ -6,15 +6,15 @@ import streamlit as st
 
 from pages.components import road
 from pages.components.i18n import _
-from pages.components.text import plain
-from rlhf import votes
+from pages.components.text import show_error
 from rlhf.errors import PlaygroundError
 
 st.title(_("From votes to a policy"), anchor=False)
 st.markdown(_("The classic road of RLHF, stage by stage, on the story model. Every stage can be gone back to, and done again."))
 
+kept = road.kept_votes()
 done = {
-    "votes": len(votes.to_pairs(road.kept_votes()).pairs) >= road.ENOUGH,
+    "votes": kept.are_enough,
     "reward": road.trained(road.run_of(road.REWARD)),
     "policy": road.trained(road.run_of(road.POLICY)),
     "blind": False,
@@ -36,9 +36,9 @@ stage = st.segmented_control(
 st.query_params["stage"] = str(stage)
 with st.container(border=True):
     try:
-        STAGES[str(stage)][1]()
+        STAGES[str(stage)][1](kept)
     except PlaygroundError as error:
-        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+        show_error(error)
 
 
 def forward(to: str) -> None:

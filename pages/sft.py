@@ -4,31 +4,15 @@ from __future__ import annotations
 
 from pages.components import algorithm_page
 from pages.components.i18n import _
-from pages.components.text import plain
-from rlhf.config import SFTConfig
-from rlhf.preferences import Dataset
 
 FORMULA = r"""
 \mathcal{L}(\theta)=-\frac{1}{\sum_i|y_i|}\sum_i\sum_{t=1}^{|y_i|}\log\pi_\theta(y_{i,t}\mid x_i,y_{i,<t})
 """
 
 
-def plan(config: SFTConfig, data: Dataset) -> str:
-    words = _(
-        "**{steps} steps** of **{examples} answers** each go {passes} times through the {total} training examples. "
-        "{model} learns to continue each prompt with its answer; the prompt itself is read and not learned."
-    )
-    passes = config.steps * config.examples_per_step / max(1, len(data.train))
-    return words.format(
-        steps=f"{config.steps:,}", examples=config.examples_per_step, passes=f"{passes:,.0f}" if passes >= 10 else f"{passes:.2g}",
-        total=f"{len(data.train):,}", model=plain(config.model),
-    )  # fmt: skip
-
-
 algorithm_page.draw(
     algorithm_page.About(
         algorithm="sft",
-        title="SFT",
         lead=_("Supervised fine-tuning: imitate given answers. The first stage of RLHF; preferences come after it."),
         formula=FORMULA,
         reading=_(
@@ -37,6 +21,9 @@ algorithm_page.draw(
             "It says what to write and never what not to write: that is what preferences add."
         ),
         paper=("InstructGPT (Ouyang et al. 2022), §3.1", "https://arxiv.org/abs/2203.02155"),
-        plan=plan,
+        plan=_(
+            "**{steps} steps** of **{examples} answers** each go {passes} times through the {total} training examples. "
+            "{model} learns to continue each prompt with its answer; the prompt itself is read and not learned."
+        ),
     )
 )

@@ -6,7 +6,7 @@ import streamlit as st
 
 from pages.components import vote_ballot, vote_browser, vote_exchange, vote_rule
 from pages.components.i18n import _
-from pages.components.text import plain
+from pages.components.text import show_error
 from rlhf.errors import PlaygroundError
 
 st.title(_("Votes"), anchor=False)
@@ -26,4 +26,4 @@ for tab, (_title, draw) in zip(tabs, PARTS.values(), strict=True):
             try:
                 draw()
             except PlaygroundError as error:
-                st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+                show_error(error)

@@ -61,6 +61,11 @@ def preference_probability(score_a: Tensor | float, score_b: Tensor | float) -> 
     return torch.sigmoid(double(score_a) - double(score_b))
 
 
+def preference_loss(difference: float) -> float:
+    """−log σ(difference) in nats, which cannot overflow: the loss of a vote for the answer that scores higher by ``difference``."""
+    return max(-difference, 0.0) + math.log1p(math.exp(-abs(difference)))
+
+
 # ---------------------------------------------------------------- relatives: Elo, softmax over K, Plackett–Luce
 
 

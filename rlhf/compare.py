@@ -52,6 +52,11 @@ class Side:
     def is_untouched(self) -> bool:
         return not self.layers
 
+    @property
+    def checkpoint_id(self) -> str:
+        """``RUN_ID/step-N``, or "" for the model as it was released."""
+        return "" if self.is_untouched else f"{self.run_id}/{self.checkpoint}"
+
 
 def untouched(run: Run) -> Side:
     """The model as it was released, whatever the run started from."""

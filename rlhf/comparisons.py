@@ -13,7 +13,7 @@ import numpy as np
 
 from rlhf.bradley_terry import Floats
 from rlhf.errors import DataError
-from rlhf.tables import MAX_ROWS, Row, usable_rows
+from rlhf.tables import MAX_ROWS, Row, find_column, missing, usable_rows
 
 Winner = Literal["left", "right", "tie"]
 LEFT = ("left", "modela", "a", "itema", "player1", "first")
@@ -82,7 +82,7 @@ def _comparison(row: Row) -> Comparison:
     left, right = _name(row.value, LEFT, "left"), _name(row.value, RIGHT, "right")
     if left == right:
         raise DataError(f"“{left}” is compared with itself.")
-    text = _cell(_find(row.value, WINNER, "winner"))
+    text = _cell(row.value, WINNER, "winner")
     if not text:
         raise DataError("“winner” is empty.")
     if text in (left, right):
@@ -93,7 +93,7 @@ def _comparison(row: Row) -> Comparison:
 
 
 def _name(value: Mapping[str, Any], names: Sequence[str], wanted: str) -> str:
-    text = _cell(_find(value, names, wanted))
+    text = _cell(value, names, wanted)
     if not text:
         raise DataError(f"“{wanted}” is empty.")
     if len(text) > MAX_NAME:
@@ -101,17 +101,9 @@ def _name(value: Mapping[str, Any], names: Sequence[str], wanted: str) -> str:
     return text
 
 
-def _cell(value: Any) -> str:
-    return "" if value is None or value != value else str(value).strip()  # NaN, as empty cells of Parquet files read
-
-
-def _find(value: Mapping[str, Any], names: Sequence[str], wanted: str) -> Any:
-    columns = {str(column).lower().replace("_", "").replace(" ", ""): column for column in value}
-    for name in names:
-        if name in columns:
-            return value[columns[name]]
-    found = ", ".join(f"“{column}”" for column in value) or "none"
-    raise DataError(f"there is no column “{wanted}”. Columns found: {found}.")
+def _cell(row: Mapping[str, Any], names: Sequence[str], wanted: str) -> str:
+    _, value = find_column(row, names, wanted)
+    return "" if missing(value) else str(value).strip()
 
 
 def count(votes: Sequence[Comparison]) -> Counted:

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from rlhf.catalogue import ASSETS
 from rlhf.errors import DataError
-from rlhf.tables import Row, read_file, read_rows
+from rlhf.tables import Row, find_column, missing, read_file, read_rows
 
 Kind = Literal["prompts", "pairs", "demonstrations"]
 MAX_TEXT = 50_000  # characters of one prompt or answer; more does not fit into any context that is trained here
@@ -168,10 +168,10 @@ def _parse(content: bytes | str, filename: str, convert: Callable[[Row], Parsed]
 def _prompt(row: Row) -> Prompt:
     if isinstance(row.value, str):
         return Prompt(_text(row.value, "prompt"))
-    column, value = _find(row.value, PROMPT_COLUMNS, "prompt")
+    column, value = find_column(row.value, PROMPT_COLUMNS, "prompt")
     text = _conversation(value, until_answer=True) if isinstance(value, list) else _with_input(row.value, column, value)
-    _, answer = _find(row.value, ANSWER_COLUMNS, "")
-    answer = None if _missing(answer) else _text(answer, "answer", empty=True)
+    _, answer = find_column(row.value, ANSWER_COLUMNS)
+    answer = None if missing(answer) else _text(answer, "answer", empty=True)
     if answer is not None and "####" in answer:  # GSM8K keeps the working before the mark
         answer = answer.rpartition("####")[2].strip()
     return Prompt(_text(text, column), answer or None)
@@ -186,16 +186,16 @@ def _with_input(row: Mapping[str, Any], column: str, text: Any) -> Any:
 def _pair(row: Row) -> PreferencePair:
     if not isinstance(row.value, Mapping):
         raise DataError("a pair must be an object with prompt, chosen and rejected.", f"Found: {_short(row.value)}.")
-    _, chosen = _find(row.value, CHOSEN_COLUMNS, "chosen")
-    _, rejected = _find(row.value, REJECTED_COLUMNS, "rejected")
-    column, prompt = _find(row.value, PROMPT_COLUMNS, "")
+    _, chosen = find_column(row.value, CHOSEN_COLUMNS, "chosen")
+    _, rejected = find_column(row.value, REJECTED_COLUMNS, "rejected")
+    column, prompt = find_column(row.value, PROMPT_COLUMNS)
     if isinstance(prompt, list):
         prompt = _conversation(prompt, until_answer=True)
     if isinstance(chosen, list) and isinstance(rejected, list):
         shared = 0
         while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
             shared += 1
-        if _missing(prompt) and shared:
+        if missing(prompt) and shared:
             column, prompt = "prompt", _conversation(chosen[:shared])
         chosen, rejected = _conversation(chosen[shared:]), _conversation(rejected[shared:])
     elif isinstance(chosen, list) or isinstance(rejected, list):
@@ -203,7 +203,7 @@ def _pair(row: Row) -> PreferencePair:
     elif not column and isinstance(chosen, str) and isinstance(rejected, str):
         prompt, chosen, rejected = _split_dialogue(chosen, rejected)
     if not column and not prompt:
-        _find(row.value, PROMPT_COLUMNS, "prompt")  # raises, naming the columns
+        find_column(row.value, PROMPT_COLUMNS, "prompt")  # raises, naming the columns
     pair = PreferencePair(
         _text(prompt, "prompt"),
         _text(chosen, "chosen", empty=True),
@@ -219,19 +219,19 @@ def _pair(row: Row) -> PreferencePair:
 def _demonstration(row: Row) -> Demonstration:
     if not isinstance(row.value, Mapping):
         raise DataError("a demonstration must be an object with prompt and response.", f"Found: {_short(row.value)}.")
-    if not _find(row.value, PROMPT_COLUMNS, "")[0] and _find(row.value, REJECTED_COLUMNS, "")[0]:
+    if not find_column(row.value, PROMPT_COLUMNS)[0] and find_column(row.value, REJECTED_COLUMNS)[0]:
         pair = _pair(row)  # which finds the prompt in what the two answers share
         return Demonstration(pair.prompt, _text(pair.chosen, "chosen"), pair.label)
-    column, prompt = _find(row.value, PROMPT_COLUMNS, "prompt")
+    column, prompt = find_column(row.value, PROMPT_COLUMNS, "prompt")
     prompt = _with_input(row.value, column, prompt)
-    known, response = _find(row.value, RESPONSE_COLUMNS, "")
+    known, response = find_column(row.value, RESPONSE_COLUMNS)
     if isinstance(prompt, list) and not known:  # one conversation, the last turn of which is the answer
         last = prompt[-1] if prompt else None
         if len(prompt) < 2 or not isinstance(last, Mapping) or last.get("role", last.get("from")) not in ("assistant", "gpt"):
             raise DataError("the conversation has no answer.", "It must end on a turn of the assistant.")
         prompt, response = _conversation(prompt[:-1]), _conversation(prompt[-1:])
     elif not known:
-        _find(row.value, RESPONSE_COLUMNS, "response")  # raises, naming the columns
+        find_column(row.value, RESPONSE_COLUMNS, "response")  # raises, naming the columns
     if isinstance(prompt, list):
         prompt = _conversation(prompt, until_answer=True)
     if isinstance(response, list):
@@ -240,8 +240,8 @@ def _demonstration(row: Row) -> Demonstration:
 
 
 def _strength(value: Mapping[str, Any]) -> float:
-    column, strength = _find(value, STRENGTH_COLUMNS, "")
-    if _missing(strength) or strength == "":
+    column, strength = find_column(value, STRENGTH_COLUMNS)
+    if missing(strength) or strength == "":
         return 1.0
     if isinstance(strength, str):  # as a CSV file has to write it
         try:
@@ -254,32 +254,13 @@ def _strength(value: Mapping[str, Any]) -> float:
 
 
 def _label(value: Mapping[str, Any]) -> str:
-    _, label = _find(value, LABEL_COLUMNS, "")
-    return "" if _missing(label) else _text(label, "label", empty=True)
-
-
-def _find(row: Mapping[str, Any], names: Sequence[str], wanted: str) -> tuple[str, Any]:
-    """The first column of ``names`` that the row has, with its value; ``("", None)`` if there is none and none is ``wanted``."""
-    plain = {str(column).lower().replace("_", "").replace("-", "").replace(" ", ""): column for column in row}
-    for name in names:
-        if name in plain:
-            return str(plain[name]), row[plain[name]]
-    if not wanted:
-        return "", None
-    found = ", ".join(f"“{column}”" for column in row) or "none"
-    raise DataError(
-        f"there is no column “{wanted}”. Columns found: {found}.",
-        f"Rename one of them to “{wanted}” (also understood: {', '.join(names[1:])}).",
-    )
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value != value  # NaN, as empty cells of Parquet files read
+    _, label = find_column(value, LABEL_COLUMNS)
+    return "" if missing(label) else _text(label, "label", empty=True)
 
 
 def _text(value: Any, column: str, empty: bool = False) -> str:
     """The text of a cell, checked: numbers become text, everything else that is not text is refused."""
-    if _missing(value):
+    if missing(value):
         value = ""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise DataError(f"“{column}” is not a text but {_short(value)}.", "Write it in quotes.")

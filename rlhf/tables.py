@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,32 @@ def _usable_csv(text: str, filename: str, problems: list[str]) -> Iterator[Row]:
             problems.append(f"{filename}, {where}: {len(cells)} cells, but the header has {len(header)} columns.")
         else:
             yield Row(where, dict(zip(header, cells, strict=True)))
+
+
+def find_column(row: Mapping[str, Any], names: Sequence[str], wanted: str = "") -> tuple[str, Any]:
+    """The first column of ``names`` that the row has, with its value; ``("", None)`` if there is none and none is ``wanted``.
+
+    ``names`` are in small letters without spaces and marks: ``modela`` finds ``Model A`` and ``model_a``.
+
+    Raises:
+        DataError: the ``wanted`` column is not there; names those that are.
+    """
+    plain = {str(column).lower().replace("_", "").replace("-", "").replace(" ", ""): column for column in row}
+    for name in names:
+        if name in plain:
+            return str(plain[name]), row[plain[name]]
+    if not wanted:
+        return "", None
+    found = ", ".join(f"“{column}”" for column in row) or "none"
+    raise DataError(
+        f"there is no column “{wanted}”. Columns found: {found}.",
+        f"Rename one of them to “{wanted}” (also understood: {', '.join(names[1:])}).",
+    )
+
+
+def missing(value: Any) -> bool:
+    """Whether a cell is empty: None, or NaN, as empty cells of Parquet files read."""
+    return value is None or value != value
 
 
 def decode(content: bytes, filename: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from rlhf.errors import DataError
 from rlhf.preferences import PreferencePair, parse_pairs
-from rlhf.tables import MAX_ROWS, usable_rows
+from rlhf.tables import MAX_ROWS, missing, usable_rows
 from rlhf.votes import COLUMNS, SIMULATED, Vote, Winner, checked
 
 Format = Literal["jsonl", "csv", "parquet"]
@@ -145,7 +145,7 @@ def _full(row: Mapping[str, Any], rater: str) -> Vote:
     winner = WINNER_SPELLINGS.get(spelled.casefold())
     if winner is None:
         raise DataError(f"the winner is “{spelled[:60]}”, which is neither left, right, tie nor both_bad.")
-    known = {name: cell for name, cell in row.items() if name in COLUMNS and not _missing(cell)}
+    known = {name: cell for name, cell in row.items() if name in COLUMNS and not missing(cell)}
     texts: dict[str, Any] = {name: str(cell) for name, cell in known.items()}
     sampling = known.get("sampling") or {}
     if isinstance(sampling, str):
@@ -191,10 +191,10 @@ def scored_votes(prompt: str, answers: Sequence[Any], rater: str = "", most: int
         if not isinstance(answer, Mapping):
             raise DataError(f"answer {number} is not an object but {str(answer)[:40]}.")
         text = _first_of(answer, TEXTS, f"text” in “answer {number}")
-        if not _missing(answer.get("pm_score")):
+        if not missing(answer.get("pm_score")):
             scored.append((int(_number(answer["pm_score"], "pm_score")), text))
             continue
-        column = next((name for name in UPVOTES if not _missing(answer.get(name))), None)
+        column = next((name for name in UPVOTES if not missing(answer.get(name))), None)
         if column is None:
             raise DataError(f"answer {number} has no upvotes (looked for: {', '.join(UPVOTES)}, pm_score).")
         accepted = any(_true(answer.get(name)) for name in ACCEPTED)
@@ -218,15 +218,11 @@ def _first_of(row: Mapping[str, Any], names: Sequence[str], wanted: str) -> str:
 
 
 def _given(row: Mapping[str, Any], name: str) -> str:
-    return "" if _missing(row.get(name)) else str(row[name])
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value != value  # NaN, as empty cells of Parquet files read
+    return "" if missing(row.get(name)) else str(row[name])
 
 
 def _true(value: Any) -> bool:
-    return value.strip().casefold() in ("true", "1", "yes") if isinstance(value, str) else bool(value) and not _missing(value)
+    return value.strip().casefold() in ("true", "1", "yes") if isinstance(value, str) else bool(value) and not missing(value)
 
 
 def _number(value: Any, name: str) -> float:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 
@@ -17,9 +16,10 @@ from pages.components.i18n import _
 from pages.components.live import live_panel
 from pages.components.text import plain
 from rlhf import runs as run_folders
+from rlhf.algorithms import title
 from rlhf.config import OnlineConfig
 from rlhf.errors import PlaygroundError
-from rlhf.preferences import EMBEDDED, Dataset
+from rlhf.preferences import EMBEDDED
 
 RECENT = 5  # runs offered where none is shown
 
@@ -42,15 +42,17 @@ STYLE = """
 
 @dataclass(frozen=True)
 class About:
-    """An algorithm in words. ``formula``: LaTeX; ``reading``: two lines on it; ``paper``: (title, link); ``plan``: a config in words."""
+    """An algorithm in words. ``formula``: LaTeX; ``reading``: two lines on it; ``paper``: (title, link).
+
+    ``plan``: what a run will do, with the places for numbers that ``preflight.in_words`` fills.
+    """
 
     algorithm: str
-    title: str
     lead: str
     formula: str
     reading: str
     paper: tuple[str, str]
-    plan: Callable[[Any, Dataset], str]
+    plan: str
     presets: Sequence[Preset] = ()
     more: Callable[[], None] | None = None  # further explanation, below the formula
     after: Callable[[str], None] | None = None  # what can be done with a run of it, by its id; drawn below its panel
@@ -59,7 +61,7 @@ class About:
 def draw(about: About) -> None:
     """The whole page."""
     st.html(STYLE)
-    st.title(about.title, anchor=False)
+    st.title(_(title(about.algorithm)), anchor=False)
     st.markdown(about.lead)
     if started := algorithm_setup.just_started(about.algorithm):
         state.show_run(about.algorithm, started)
@@ -85,14 +87,14 @@ def draw(about: About) -> None:
 
 
 def _formula(about: About) -> None:
-    title, link = about.paper
+    paper, link = about.paper
     files = f"`docs/algorithms.md`, `rlhf/algorithms/{about.algorithm}.py`"
     with st.container(key="formula"):
         st.latex(about.formula)
         st.markdown(about.reading)
         if about.more:
             about.more()
-        st.caption(_("Paper: [{title}]({link}). Equation by equation, and the code: {files}.").format(title=title, link=link, files=files))
+        st.caption(_("Paper: [{title}]({link}). Equation by equation, and the code: {files}.").format(title=paper, link=link, files=files))
 
 
 def _own_data_again(algorithm: str, run_id: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,15 +56,15 @@ def just_started(algorithm: str) -> str:
 
 
 @st.fragment
-def setup(algorithm: str, plan: Callable[[Any, Dataset], str], presets: Sequence[Preset], shown: str | None) -> None:
-    """Draw it. ``plan``: a config in words; ``shown``: the run that the page shows."""
+def setup(algorithm: str, plan: str, presets: Sequence[Preset], shown: str | None) -> None:
+    """Draw it. ``plan``: for ``preflight.in_words``; ``shown``: the run that the page shows."""
     if _clicks(algorithm).started:
         st.rerun()  # the second click of a double click has cut short the run of the script that was to show it
     with st.container(gap="small"):
         _form(algorithm, plan, presets, shown)
 
 
-def _form(algorithm: str, plan: Callable[[Any, Dataset], str], presets: Sequence[Preset], shown: str | None) -> None:
+def _form(algorithm: str, plan: str, presets: Sequence[Preset], shown: str | None) -> None:
     with st.container(gap="xxsmall"):
         model = _model(algorithm)
     standard = config_form.defaults(algorithm, model)

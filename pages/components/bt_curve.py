@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import theme
+from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.text import plain
@@ -24,18 +24,16 @@ def draw() -> None:
         a = _score(_("Score of answer a"), 1.5, "a")
         b = _score(_("Score of answer b"), 0.0, "b")
         difference = a - b
-        p = bt.preference_probability(a, b)
+        p, loss = bt.preference_probability(a, b), bt.preference_loss(difference)
         with st.container(horizontal=True, gap="medium"):
             st.metric("P(a ≻ b)", number(p, "share"), width="content", help=_("Probability that a is preferred to b."))
-            st.metric(
-                _("Loss"), f"{number(_loss(difference))} nats", width="content", help=_("−log σ(Δ), if a is the one that was chosen.")
-            )
+            st.metric(_("Loss"), f"{number(loss)} nats", width="content", help=_("−log σ(Δ), if a is the one that was chosen."))
             slope = _("Its derivative by Δ: σ(Δ) − 1. The surer the model is of a right vote, the less it learns from it.")
             st.metric(_("Gradient"), number(p - 1), width="content", help=slope)
         put_in = rf"\sigma({number(a)}-{_bracketed(b)})=\frac{{1}}{{1+e^{{{number(-difference)}}}}}={number(p)}".replace("−", "-")
         st.latex(rf"\begin{{aligned}}P(a\succ b)&=\sigma(r_a-r_b)\\&={put_in}\end{{aligned}}")
     with right:
-        st.plotly_chart(_curve(difference), theme=None, config={"displayModeBar": False}, key="bt/curve")
+        charts.still(_curve(difference), key="bt/curve")
         st.caption(_("Only the difference of the scores counts: move both by the same amount, and nothing changes."))
     _relatives(a, b, p)
     _many()
@@ -49,18 +47,14 @@ def _score(label: str, default: float, name: str) -> float:
     return st.slider(label, -RANGE, RANGE, default, 0.05, key=f"bt.{name}", persist_state="session", bind="query-params")
 
 
-def _loss(difference: float) -> float:
-    return math.log1p(math.exp(-abs(difference))) + max(-difference, 0.0)
-
-
 def _curve(difference: float) -> go.Figure:
     """σ(Δ) and −log σ(Δ), with the point and its tangents."""
     is_dark = theme.dark()
     x = np.linspace(-2 * RANGE, 2 * RANGE, 201)
     chance, loss = 1 / (1 + np.exp(-x)), np.logaddexp(0, -x)
-    p = bt.preference_probability(difference, 0.0)
+    p, loss_here = bt.preference_probability(difference, 0.0), bt.preference_loss(difference)
     figure = go.Figure()
-    for y, at, name, colour in ((chance, p, "P = σ(Δ)", theme.BLUE), (loss, _loss(difference), "−log σ(Δ)", theme.VERMILLION)):
+    for y, at, name, colour in ((chance, p, "P = σ(Δ)", theme.BLUE), (loss, loss_here, "−log σ(Δ)", theme.VERMILLION)):
         line = theme.on_ground(colour, is_dark)
         figure.add_scatter(x=x, y=y, name=name, mode="lines", line={"color": line, "width": 2}, hovertemplate="Δ %{x:.2f}: %{y:.3f}")
         figure.add_scatter(
@@ -68,7 +62,7 @@ def _curve(difference: float) -> go.Figure:
         )
     around = np.array([-1.5, 1.5])
     tangent = {"mode": "lines", "line": {"color": theme.muted(is_dark), "width": 1, "dash": "dot"}, "hoverinfo": "skip"}
-    figure.add_scatter(x=difference + around, y=_loss(difference) + (p - 1) * around, name=_("gradient of the loss"), **tangent)
+    figure.add_scatter(x=difference + around, y=loss_here + (p - 1) * around, name=_("gradient of the loss"), **tangent)
     figure.update_layout(
         template=theme.template(is_dark), height=300, hovermode="closest",
         xaxis={"title": {"text": "Δ = r_a − r_b"}, "range": [-2 * RANGE, 2 * RANGE]}, yaxis={"range": [-0.1, 3.2]},
@@ -124,7 +118,7 @@ def _many() -> None:
         )  # fmt: skip
         height = 60 + 30 * len(names)
         figure.update_layout(template=theme.template(is_dark), height=height, yaxis={"autorange": "reversed"}, xaxis={"tickformat": ".0%"})
-        st.plotly_chart(figure, theme=None, config={"displayModeBar": False}, key="bt/best")
+        charts.still(figure, key="bt/best")
         chance = math.exp(bt.ranking_logprob(scores, order))
         words = _("The ranking {ranking} has a probability of {p} (Plackett–Luce); it is the likeliest of {count} rankings.")
         ranking = plain(" ≻ ".join(names[i] for i in order))

@@ -10,10 +10,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import theme
+from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.numbers import number
-from pages.components.text import plain
+from pages.components.text import plain, show_error
 from rlhf import bradley_terry as bt
 from rlhf.comparisons import Comparison, Counted, count, parse_comparisons
 from rlhf.errors import DataError
@@ -66,7 +66,7 @@ def draw() -> None:
     try:
         fitted = _fit(tuple(votes))
     except DataError as error:
-        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/block:")
+        show_error(error, icon=":material/block:")
         return
     if fitted is None:
         return
@@ -105,7 +105,7 @@ def _votes() -> tuple[list[Comparison], list[str]]:
             return parse_comparisons(file.getvalue(), file.name) if file else ([], [])
         return _edited(example(str(chosen)), str(chosen))
     except DataError as error:
-        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/block:")
+        show_error(error, icon=":material/block:")
         return [], []
 
 
@@ -188,7 +188,7 @@ def _board(fitted: Fitted) -> None:
     figure.update_layout(
         template=theme.template(is_dark), height=height, yaxis={"autorange": "reversed"}, xaxis={"title": {"text": _("strength (nats)")}}
     )
-    st.plotly_chart(figure, theme=None, config={"displayModeBar": False}, key="bt/board")
+    charts.still(figure, key="bt/board")
     words = _(
         "{votes} votes, {items} items. Intervals: 95 %, from {source}. "
         "Elo is the same strength on a scale where 400 points are odds of ten to one."
@@ -244,7 +244,7 @@ def _heat(values: np.ndarray, names: list[str], key: str) -> None:
     )  # fmt: skip
     layout = {"yaxis": {"autorange": "reversed"}, "height": max(220, 26 * len(names) + 80)}
     figure.update_layout(template=theme.template(is_dark), **layout)
-    st.plotly_chart(figure, theme=None, config={"displayModeBar": False}, key=key)
+    charts.still(figure, key=key)
 
 
 def _fit_check(fitted: Fitted) -> None:
@@ -278,7 +278,7 @@ def _fit_check(fitted: Fitted) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(f"**{_('Calibration')}**")
-        st.plotly_chart(figure, theme=None, config={"displayModeBar": False}, key="bt/calibration")
+        charts.still(figure, key="bt/calibration")
         st.caption(_("On the votes that it was fitted to, so it flatters. Bars: 95 % intervals."))
     with right:
         st.markdown(f"**{_('Circles')}**")

@@ -2,7 +2,7 @@
 
 Two ways to show them:
 
-- ``metric_figure(…)``: a plotly figure for ``st.plotly_chart(figure, theme=None)``, for pages that stand still (Runs, Compare).
+- ``still(figure)``: any plotly figure, such as ``metric_figure(…)``, on pages that stand still (Runs, Compare, Bradley–Terry).
 - ``grid(…)``: the live plots. ``st.plotly_chart`` gives a chart a new identity whenever its data changes, so that the browser throws it
   away and builds another one each second: tooltips vanish, zoom is lost, clicks fall into the gap. The grid is a small component
   (plot_grid.js) that keeps the charts and hands plotly the new data (``Plotly.react``); a click on a point comes back as its step.
@@ -291,6 +291,11 @@ def preload() -> None:
 
 def _nothing() -> None:
     """For a grid without clicks."""
+
+
+def still(figure: go.Figure, *, key: str, tools: bool = False) -> None:
+    """Draw a figure as all of them are. ``tools``: with plotly's buttons, to zoom and to save it as a picture."""
+    st.plotly_chart(figure, theme=None, config={"displaylogo": False} if tools else {"displayModeBar": False}, key=key)
 
 
 def metric_figure(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from pages.components import models, theme
+from pages.components import charts, models, theme
 from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.text import plain
@@ -206,7 +206,7 @@ def show_measured(measured: Measured) -> None:
                 st.caption(_("95 % confidence interval {span}").format(span=_span(found)))
             else:
                 _change(side, found, compare.paired_difference(rewards[sides.index(base_of(sides, side))], values))
-    st.plotly_chart(_picture(sides, intervals), theme=None, config={"displayModeBar": False}, key="heldout-picture")
+    charts.still(_picture(sides, intervals), key="heldout-picture")
     words = _("Scored with the reward “{reward}”. The difference is paired, prompt by prompt: what a prompt gives both sides cancels out.")
     st.caption(words.format(reward=plain(reward_name(measured.conditions.terms))))
 

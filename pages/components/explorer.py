@@ -12,7 +12,7 @@ from pages.components import candidates, models
 from pages.components.i18n import _
 from pages.components.models import Frozen
 from pages.components.numbers import number
-from pages.components.text import plain, shortened
+from pages.components.text import plain, shortened, show_error
 from pages.components.tokens import TokenRow, token_rows
 from rlhf.compare import Side
 from rlhf.errors import PlaygroundError
@@ -90,7 +90,7 @@ def _write(frozen: Frozen, prompt: str, sampling: dict[str, Any], seed: int, cou
         with st.spinner(_("Writing")), models.computing(frozen) as loaded:
             texts = engine.write(loaded, prompt, SamplingConfig(**sampling), seed, count)
     except PlaygroundError as error:
-        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+        show_error(error)
         return None
     written = Written(frozen.side, sampling, seed, texts, [""] * len(texts))
     st.session_state["written"] = written
@@ -177,7 +177,7 @@ def _branch(frozen: Frozen, written: Written, index: int, position: int, token: 
         with models.computing(frozen) as loaded:
             text = engine.go_on(loaded, [*parent.ids[:position], token], start, SamplingConfig(**written.sampling), written.seed)
     except PlaygroundError as error:
-        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+        show_error(error)
         return
     origin = written.origins[index] or _("Answer {n}").format(n=index + 1)
     written.texts.append(text)

@@ -16,7 +16,7 @@ import streamlit as st
 from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.text import plain
-from rlhf.bradley_terry import preference_probability
+from rlhf.bradley_terry import preference_loss, preference_probability
 
 
 @dataclass(frozen=True)
@@ -142,13 +142,8 @@ def pair_terms(record: Mapping[str, Any], beta: float, label_smoothing: float = 
 
     chosen, rejected = moved("chosen"), moved("rejected")
     margin = beta * (chosen - rejected)
-    loss = (1 - label_smoothing) * _softplus(-margin) + label_smoothing * _softplus(margin)
-    return Pair(chosen, rejected, margin, math.exp(-_softplus(-margin)), loss)
-
-
-def _softplus(x: float) -> float:
-    """−log σ(−x), without overflow."""
-    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+    loss = (1 - label_smoothing) * preference_loss(margin) + label_smoothing * preference_loss(-margin)
+    return Pair(chosen, rejected, margin, preference_probability(margin, 0.0), loss)
 
 
 # ---------------------------------------------------------------- drawing
@@ -215,8 +210,7 @@ def _explain_reward_model(config: Mapping[str, Any], record: Mapping[str, Any], 
     chosen, rejected = float(record["chosen"]["reward"]), float(record["rejected"]["reward"])
     probability = preference_probability(chosen, rejected)
     margin = float(config.get("margin", 0.0))
-    lead = chosen - rejected - margin
-    loss = math.log1p(math.exp(-abs(lead))) + max(-lead, 0.0)  # −log σ(lead), which cannot overflow
+    loss = preference_loss(chosen - rejected - margin)
     moved = rf"-{_result(margin)}" if margin else ""
     _block(
         rf"P(y_w\succ y_l)=\sigma\big(r_w-r_l\big)=\sigma\big({_result(chosen)}-{_tex(rejected)}\big)={_result(probability)}",

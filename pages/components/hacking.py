@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.subplots import make_subplots
 
-from pages.components import demo, state, theme
+from pages.components import charts, demo, state, theme
 from pages.components.i18n import _
 from pages.components.live import state_name
 from pages.components.numbers import number
@@ -60,10 +60,10 @@ def _curves(chosen: Sequence[str], alive: bool) -> None:
 def _plots(found: dict[Run, list[Measurement]]) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
-        st.plotly_chart(_figure(found, "step", _("step")), theme=None, config={"displayModeBar": False}, key="hacking/steps")
+        charts.still(_figure(found, "step", _("step")), key="hacking/steps")
     with right:
         axis = _("√KL to the reference (√nats a token)")
-        st.plotly_chart(_figure(found, "root_kl", axis), theme=None, config={"displayModeBar": False}, key="hacking/kl")
+        charts.still(_figure(found, "root_kl", axis), key="hacking/kl")
     st.caption(
         _("Solid: the reward that is trained on. Dashed: the gold reward, which the policy never sees. Diamond: the gold reward's peak.")
         + " "

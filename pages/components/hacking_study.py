@@ -6,7 +6,6 @@ first, and when they are there, a policy against each.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -20,7 +19,7 @@ from pages.components.reward_trial import with_noise
 from pages.components.text import plain
 from rlhf import jobs, runs
 from rlhf.algorithms import make_config
-from rlhf.config import Config
+from rlhf.config import Config, model_reward
 from rlhf.errors import PlaygroundError
 from rlhf.estimate import estimate
 from rlhf.overoptimisation import RULE, watched_config
@@ -46,7 +45,7 @@ class Settings:
     seed: int
 
     def config(self) -> Config:
-        reward = RULE if self.proxy == RULE else json.dumps([{"name": "reward_model", "options": {"source": self.proxy}}])
+        reward = RULE if self.proxy == RULE else model_reward(self.proxy)
         return watched_config(reward, self.beta, self.learning_rate, self.steps, self.seed)
 
 

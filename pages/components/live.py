@@ -7,7 +7,6 @@ ended nothing polls any more.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pages.components.state import Feed
 from pages.components.text import plain
 from rlhf import jobs
 from rlhf.algorithms import title, writes
+from rlhf.config import model_reward, spelled_reward
 from rlhf.errors import PlaygroundError
 from rlhf.metrics import describe
 from rlhf.runs import Run, Status
@@ -364,8 +364,7 @@ def _use_as_reward(run: Run, status: Status) -> None:
     """A trained reward model: to the pages on which a policy is trained against it."""
     if status.discarded:
         return
-    term = {"name": "reward_model", "options": {"source": run.id}}
     for page, label, icon in (("grpo", "GRPO", "groups"), ("ppo", "PPO", "school")):
         words = _("Train a policy against it: {algorithm}").format(algorithm=label)
-        query = {f"{page}.model": run.model, f"{page}.reward": json.dumps([term])}
+        query = {f"{page}.model": run.model, f"{page}.reward": spelled_reward(model_reward(run.id))}
         st.page_link(f"{page}.py", label=words, icon=f":material/{icon}:", query_params=query)

@@ -9,7 +9,7 @@ from pages.components.i18n import _
 from pages.components.link import pick, wanted
 from pages.components.models import Frozen
 from pages.components.numbers import megabytes, number
-from pages.components.text import plain
+from pages.components.text import plain, show_error
 from rlhf import compare, runs
 from rlhf.algorithms import writes
 from rlhf.catalogue import CATALOGUE
@@ -81,7 +81,7 @@ def load(side: Side) -> Frozen | None:
         frozen = here or models.wait(side)
     except PlaygroundError as error:
         st.session_state.pop(SHOWN, None)
-        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+        show_error(error)
         return None
     st.session_state[SHOWN] = side
     if here is None:

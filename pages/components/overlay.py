@@ -39,7 +39,7 @@ def overlay(chosen: Sequence[Run]) -> None:
     distinct = len(set(algorithms)) == len(algorithms)  # then an algorithm's colour says which curve is which
     colours = {name: theme.ALGORITHM_COLOURS.get(run.algorithm, theme.GREY) for name, run in named(chosen).items()} if distinct else None
     figure = charts.metric_figure(rows, key, smooth, log, colours=colours)
-    st.plotly_chart(figure, theme=None, config={"displaylogo": False}, key="runs/overlay")
+    charts.still(figure, key="runs/overlay", tools=True)
     if without := [run.name for run, table in zip(chosen, rows.values(), strict=True) if not any(key in row for row in table)]:
         st.caption(plain(_("Not measured in {runs}.").format(runs=", ".join(without))))
     metric = describe(key)

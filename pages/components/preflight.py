@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import streamlit as st
 
@@ -33,8 +32,8 @@ class Verdict:
     too_long: tuple[int, ...] = ()
 
 
-def card(config: Config | None, dataset: Dataset | None, plan: Callable[[Any, Dataset], str], refused: Sequence[str]) -> bool:
-    """Draw the card; returns whether the run may start. ``plan``: the run in words; ``refused``: what the form has already found wrong."""
+def card(config: Config | None, dataset: Dataset | None, plan: str, refused: Sequence[str]) -> bool:
+    """Draw the card; returns whether the run may start. ``plan``: for ``in_words``; ``refused``: what the form has found wrong."""
     verdict = Verdict(list(refused))
     if config is None or dataset is None:
         if not verdict.refused:
@@ -44,7 +43,7 @@ def card(config: Config | None, dataset: Dataset | None, plan: Callable[[Any, Da
     figures = estimate(config, run_folders.list_runs()[:_NEWEST], dataset)
     check_data(config, dataset, verdict)
     check_machine(config, figures, verdict)
-    st.markdown(plan(config, dataset))
+    st.markdown(in_words(plan, config, dataset))
     _figures(config, figures)
     _differences(config)
     queue()
@@ -54,6 +53,26 @@ def card(config: Config | None, dataset: Dataset | None, plan: Callable[[Any, Da
         kept = data_editor.without(dataset, verdict.too_long)
         st.button(words, icon=":material/content_cut:", key="leave-out", on_click=data_editor.use, args=(config.algorithm, kept))
     return not verdict.refused
+
+
+def in_words(plan: str, config: Config, data: Dataset) -> str:
+    """The plan of a run, with its numbers put in.
+
+    It may name ``{model}``, ``{steps}``, what a step takes (``{prompts}``, ``{pairs}`` or ``{examples}``: the fields ``…_per_step``), the
+    ``{total}`` of those in the training data and how many ``{passes}`` a run makes through them; of an online run also the responses to a
+    prompt, ``{group}``, and of a step, ``{samples}``, the ``{tokens}`` of a response at most, and the ``{epochs}``.
+    """
+    ending = "_per_step"
+    taken = {name.removesuffix(ending): getattr(config, name) for name in type(config).model_fields if name.endswith(ending)}
+    passes = config.steps * sum(taken.values()) / max(1, len(data.train))
+    parts = {
+        "model": plain(config.model), "steps": f"{config.steps:,}", "total": f"{len(data.train):,}",
+        "passes": f"{passes:,.0f}" if passes >= 10 else f"{passes:.2g}", **taken,
+    }  # fmt: skip
+    if isinstance(config, OnlineConfig):
+        group = config.responses_per_prompt
+        parts |= {"group": group, "samples": config.prompts_per_step * group, "tokens": config.max_new_tokens, "epochs": config.epochs}
+    return plan.format(**parts)
 
 
 def check_data(config: Config, dataset: Dataset, verdict: Verdict) -> None:

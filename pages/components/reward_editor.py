@@ -6,7 +6,6 @@ The mix is kept as a list of rows in the session; in the link it reads
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import streamlit as st
@@ -17,7 +16,7 @@ from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.text import plain
 from rlhf import runs as run_folders
-from rlhf.config import RewardTerm, parse_reward
+from rlhf.config import RewardTerm, parse_reward, spelled_reward
 from rlhf.errors import RewardError
 from rlhf.estimate import token_counts
 from rlhf.rewards import REWARDS, Context, RewardMix
@@ -181,12 +180,7 @@ def _from_link(text: str | None) -> tuple[RewardTerm, ...]:
 
 def _write_link(algorithm: str, terms: tuple[RewardTerm, ...], default: tuple[RewardTerm, ...]) -> None:
     name = config_form.key(algorithm, "reward")
-    text = ""
-    if terms != default:
-        simple = not any(term.options for term in terms)
-        text = (
-            ",".join(f"{t.name}:{t.weight:g}" for t in terms) if simple else json.dumps([t.model_dump() for t in terms], ensure_ascii=False)
-        )
+    text = spelled_reward(terms) if terms != default else ""
     if text and st.query_params.get(name) != text:
         st.query_params[name] = text
     elif not text and name in st.query_params:

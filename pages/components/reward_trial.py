@@ -12,7 +12,7 @@ import streamlit as st
 from pages.components import data_editor, state
 from pages.components.i18n import _
 from pages.components.numbers import number
-from pages.components.text import plain
+from pages.components.text import show_error
 from pages.components.tokens import TokenRow, token_rows
 from rlhf import jobs
 from rlhf import runs as run_folders
@@ -53,7 +53,7 @@ def draw(run_id: str) -> None:
             with surgery:
                 _surgery(run)
     except PlaygroundError as error:
-        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+        show_error(error)
 
 
 def _try(run: run_folders.Run) -> None:

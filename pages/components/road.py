@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import streamlit as st
 
-from pages.components import models, vote_rule
+from pages.components import models, vote_rule, vote_writer
 from pages.components.i18n import _
 from pages.components.live import live_panel
 from pages.components.numbers import number
-from pages.components.text import plain
+from pages.components.text import plain, show_error
 from pages.components.vote_writer import Ballot, Candidate, Settings
 from rlhf import blind, compare, jobs, runs, votes
 from rlhf.algorithms import DATA, make_config, title
 from rlhf.compare import Side
-from rlhf.config import RewardTerm
+from rlhf.config import RewardTerm, model_reward
 from rlhf.errors import PlaygroundError
-from rlhf.preferences import Dataset, Prompt, load_dataset, split
+from rlhf.preferences import Dataset, PreferencePair, Prompt, load_dataset, split
 from rlhf.raters import SimulatedRater
 from rlhf.runs import Run
 from rlhf.votes import Vote, Winner
@@ -45,25 +43,33 @@ def trained(run: Run | None) -> bool:
     return run is not None and bool(run.checkpoints()) and run.status.state not in ("queued", "running")
 
 
-def kept_votes() -> list[Vote]:
-    """The votes to learn from: of the story model's own answers, blind votes on trained ones left out."""
-    return [vote for vote in votes.find() if vote.left_model == MODEL and vote.left_checkpoint == vote.right_checkpoint == ""]
+@dataclass(frozen=True)
+class Kept:
+    """The votes to learn from, and the pairs that they make."""
+
+    votes: tuple[Vote, ...]
+    pairs: tuple[PreferencePair, ...]
+
+    @property
+    def are_enough(self) -> bool:
+        return len(self.pairs) >= ENOUGH
 
 
-def _problem(error: PlaygroundError) -> None:
-    st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+def kept_votes() -> Kept:
+    """Votes on the story model's own answers; blind votes on trained ones are left out."""
+    found = tuple(vote for vote in votes.find() if vote.left_model == MODEL and vote.left_checkpoint == vote.right_checkpoint == "")
+    return Kept(found, votes.to_pairs(found).pairs)
 
 
 # ---------------------------------------------------------------- 1 votes
 
 
-def stage_votes() -> None:
-    found = kept_votes()
-    preferring = len(votes.to_pairs(found).pairs)
+def stage_votes(kept: Kept) -> None:
+    found = kept.votes
     st.markdown(_("People (or, to try it out, a rule) say which of two answers of the story model is better."))
     with st.container(horizontal=True, gap="large"):
         st.metric(_("Votes kept"), f"{len(found):,}", width="content")
-        st.metric(_("Pairs to learn from"), f"{preferring:,}", width="content", help=_("Ties prefer nothing."))
+        st.metric(_("Pairs to learn from"), f"{len(kept.pairs):,}", width="content", help=_("Ties prefer nothing."))
     if found:
         st.caption(plain(votes.described(found)))
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -72,32 +78,26 @@ def stage_votes() -> None:
         rule = _("It prefers the sadder of two answers (VADER), and is wrong one time in twenty. Its votes say that they are simulated.")
         if st.button(words, icon=":material/smart_toy:", key="road/simulate", help=rule, type="secondary" if found else "primary"):
             rater = SimulatedRater((RewardTerm(name=GOLD),), 0.05, seed=len(found))
-            votes.add(vote_rule.simulate(_settings(Side(MODEL)), rater, SIMULATED, choices=CHOICES))
+            sampling = tuple(vote_writer.usual_sampling(MODEL).items())
+            settings = Settings(Side(MODEL), vote_writer.embedded(f"{MODEL}-prompts"), sampling)
+            votes.add(vote_rule.simulate(settings, rater, SIMULATED, choices=CHOICES))
             st.rerun()
-    if preferring < ENOUGH:
+    if not kept.are_enough:
         st.caption(_("The next stage opens with {n} pairs.").format(n=ENOUGH))
-
-
-def _settings(side: Side) -> Settings:
-    prompts = tuple(item for item in load_dataset("prompts", f"{MODEL}-prompts").train if isinstance(item, Prompt))
-    run = make_config("grpo", model=MODEL)
-    sampling = {name: getattr(run, name) for name in ("temperature", "max_new_tokens", "top_p", "top_k")}
-    return Settings(side, prompts, tuple(sampling.items()))
 
 
 # ---------------------------------------------------------------- 2 the reward model
 
 
-def stage_reward() -> None:
-    pairs = votes.to_pairs(kept_votes()).pairs
+def stage_reward(kept: Kept) -> None:
     st.markdown(_("A reward model learns to score the preferred answers higher. A tenth of the prompts is held out, to measure it on."))
-    if len(pairs) < ENOUGH:
+    if not kept.are_enough:
         st.info(_("There are too few votes yet: go back to stage 1."), icon=":material/arrow_back:")
         return
     kind = "secondary" if trained(run_of(REWARD)) else "primary"  # then what comes next is to go on
-    if st.button(_("Train it on {n} pairs").format(n=f"{len(pairs):,}"), icon=":material/scale:", type=kind, key="road/reward"):
+    if st.button(_("Train it on {n} pairs").format(n=f"{len(kept.pairs):,}"), icon=":material/scale:", type=kind, key="road/reward"):
         config = make_config("reward_model", model=MODEL, data="custom")
-        _submit(REWARD, config, split(pairs, votes.described(kept_votes())), _("road: reward model"))
+        _submit(REWARD, config, split(kept.pairs, votes.described(kept.votes)), _("road: reward model"))
     if run := run_of(REWARD):
         live_panel(run.id, compact=True)
         if trained(run):
@@ -113,7 +113,7 @@ def _submit(name: str, config: object, dataset: Dataset, label: str) -> None:
     try:
         st.query_params[name] = jobs.submit(config, dataset, name=label).id  # pyright: ignore[reportArgumentType]
     except PlaygroundError as error:
-        _problem(error)
+        show_error(error)
         return
     st.rerun()
 
@@ -121,7 +121,7 @@ def _submit(name: str, config: object, dataset: Dataset, label: str) -> None:
 # ---------------------------------------------------------------- 3 the policy
 
 
-def stage_policy() -> None:
+def stage_policy(kept: Kept) -> None:
     st.markdown(_("The policy is trained against the reward model (GRPO or PPO), or on the same votes without one (DPO)."))
     reward = run_of(REWARD)
     ways = ["grpo", "ppo", "dpo"]
@@ -131,35 +131,35 @@ def stage_policy() -> None:
     elif st.button(
         _("Train the policy"), icon=":material/play_arrow:", type="secondary" if trained(run_of(POLICY)) else "primary", key="road/policy"
     ):
-        _start_policy(str(way), reward)
+        _start_policy(str(way), reward, kept)
     if run := run_of(POLICY):
         live_panel(run.id, compact=True)
         if trained(run):
             st.page_link(f"{run.algorithm}.py", label=_("Open it: every plot, step and token"), query_params={"run": run.id})
 
 
-def _start_policy(way: str, reward: Run | None) -> None:
+def _start_policy(way: str, reward: Run | None, kept: Kept) -> None:
     label = _("road: {algorithm}").format(algorithm=_(title(way)))
     if DATA[way] == "pairs":
-        _submit(POLICY, make_config(way, model=MODEL, data="custom"), split(votes.to_pairs(kept_votes()).pairs, _("votes")), label)
+        _submit(POLICY, make_config(way, model=MODEL, data="custom"), split(kept.pairs, _("votes")), label)
     elif reward is not None:
-        mix = json.dumps([{"name": "reward_model", "options": {"source": reward.id}}])
-        _submit(POLICY, make_config(way, model=MODEL, reward=mix, gold=GOLD), load_dataset("prompts", f"{MODEL}-prompts"), label)
+        config = make_config(way, model=MODEL, reward=model_reward(reward.id), gold=GOLD)
+        _submit(POLICY, config, load_dataset("prompts", f"{MODEL}-prompts"), label)
 
 
 # ---------------------------------------------------------------- 4 the blind vote
 
 
-def stage_blind() -> None:
+def stage_blind(kept: Kept) -> None:
     run = run_of(POLICY)
     if not trained(run):
         st.info(_("There is no trained policy yet: go back to stage 3."), icon=":material/arrow_back:")
         return
     assert run is not None
     after = compare.tuned(run)
-    checkpoint = f"{after.run_id}/{after.checkpoint}"
+    checkpoint = after.checkpoint_id
     st.markdown(_("Two answers to a prompt that nothing was trained on, one from before and one from after. Which is better?"))
-    prompts = blind.unseen(compare.heldout_prompts(run), {vote.prompt for vote in kept_votes()})
+    prompts = blind.unseen(compare.heldout_prompts(run), {vote.prompt for vote in kept.votes})
     given = blind.of_run(votes.find(), checkpoint)
     asked = {vote.prompt for vote in given if not vote.simulated}
     left = [prompt for prompt in prompts if prompt.text not in asked]
@@ -179,24 +179,17 @@ def stage_blind() -> None:
 
 def _ballot(run: Run, after: Side, prompt: Prompt) -> Ballot | None:
     """The same seed and settings for both; None where both wrote the same. Kept for the session: the vote is on what was read."""
-    key = f"road/ballot/{after.run_id}/{after.checkpoint}/{prompt.text}"
+    key = f"road/ballot/{after.checkpoint_id}/{prompt.text}"
     if key not in st.session_state:
         luck = random.Random(key)
         sampling = compare.sampling_of(run)
-        candidates = [_answer(side, prompt, sampling, luck.randrange(2**31)) for side in (Side(run.model), after)]
-        luck.shuffle(candidates)
-        same = candidates[0].text == candidates[1].text
-        st.session_state[key] = None if same else Ballot(votes.new_id(), prompt, tuple(candidates), tuple(sampling.items()))
+        answers: list[Candidate] = []
+        for side in (Side(run.model), after):
+            answers += vote_writer.candidates(models.wait(side), [prompt], sampling, luck.randrange(2**31))
+        luck.shuffle(answers)
+        same = answers[0].text == answers[1].text
+        st.session_state[key] = None if same else Ballot(votes.new_id(), prompt, tuple(answers), tuple(sampling.items()))
     return st.session_state[key]
-
-
-def _answer(side: Side, prompt: Prompt, sampling: Mapping[str, Any], seed: int) -> Candidate:
-    from rlhf.rollout import SamplingConfig  # torch: only where it is used
-
-    with models.computing(models.wait(side)) as loaded:
-        (answer,) = compare.answers(loaded, [prompt], SamplingConfig(**sampling), seed)
-    checkpoint = "" if side.is_untouched else f"{side.run_id}/{side.checkpoint}"
-    return Candidate(answer.text, side.model, checkpoint, f"{seed}/0", len(answer.ids), answer.finished)
 
 
 def _ask(ballot: Ballot) -> None:
@@ -212,16 +205,10 @@ def _ask(ballot: Ballot) -> None:
 
 
 def _cast(ballot: Ballot, winner: Winner) -> None:
-    first, second = ballot.answers
-    vote = Vote(
-        ballot.prompt.text, first.text, second.text, winner, rater=_("blind vote"), left_model=first.model, right_model=second.model,
-        left_checkpoint=first.checkpoint, right_checkpoint=second.checkpoint, left_seed=first.seed, right_seed=second.seed,
-        sampling=dict(ballot.sampling), id=ballot.id,
-    )  # fmt: skip
     try:
-        votes.add(vote)
+        votes.add(ballot.vote(winner, _("blind vote")))
     except PlaygroundError as error:
-        _problem(error)
+        show_error(error)
 
 
 def _win_rates(given: list[Vote], checkpoint: str) -> None:

@@ -1,8 +1,12 @@
-"""Text that a model or a user wrote, for Streamlit elements that read Markdown (messages, headings, badges)."""
+"""Text that a model or a user wrote, for Streamlit elements that read Markdown (messages, headings, badges), and errors in words."""
 
 from __future__ import annotations
 
 import re
+
+import streamlit as st
+
+from rlhf.errors import PlaygroundError
 
 _MEANT_BY_MARKDOWN = re.compile(r"([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
 
@@ -11,6 +15,11 @@ def plain(text: str) -> str:
     """The text with everything escaped that Markdown, HTML, LaTeX or Streamlit's own marks could read as theirs; line ends stay."""
     lines = [_MEANT_BY_MARKDOWN.sub(r"\\\1", line.strip()) for line in text.splitlines()]
     return "  \n".join(lines)
+
+
+def show_error(error: PlaygroundError, icon: str = ":material/error:") -> None:
+    """What happened and, below it, what to do."""
+    st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=icon)
 
 
 def shortened(text: str, length: int = 80) -> str:

@@ -93,7 +93,7 @@ def layout(is_dark: bool) -> dict[str, Any]:
 
 
 def template(is_dark: bool) -> dict[str, Any]:
-    """A plotly template for ``figure.update_layout(template=…)``, with ``st.plotly_chart(figure, theme=None)``."""
+    """A plotly template for ``figure.update_layout(template=…)`` of a figure for ``charts.still``."""
     return {"layout": layout(is_dark)}
 
 

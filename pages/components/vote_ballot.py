@@ -11,7 +11,7 @@ import streamlit as st
 
 from pages.components import models, vote_writer
 from pages.components.i18n import _
-from pages.components.text import plain
+from pages.components.text import plain, show_error
 from pages.components.vote_writer import Ballot, Candidate, Settings
 from rlhf import votes
 from rlhf.errors import PlaygroundError
@@ -64,7 +64,7 @@ def draw() -> None:
         ready = _judged_by_others(mine) if chosen == AGAIN else _new_answers(mine)
     except PlaygroundError as error:
         mine.settings = mine.following = None
-        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+        show_error(error)
         return
     if ready and mine.ballot:
         _ballot(mine, mine.ballot)
@@ -193,12 +193,8 @@ def cast(mine: Booth, ballot: Ballot, winner: Winner) -> None:
     if mine.ballot is not ballot or time.monotonic() - mine.shown < LEAST_SECONDS:
         return
     said = {name: st.session_state.get(f"votes/{name}/{ballot.id}") for name in ("strength", "reason", "better")}
-    left, right = ballot.answers
-    vote = Vote(
-        ballot.prompt.text, left.text, right.text, winner, rater=mine.name, strength=said["strength"] or 1, reason=said["reason"] or "",
-        better=joined(ballot, said["better"] or ""), left_model=left.model, left_checkpoint=left.checkpoint, right_model=right.model,
-        right_checkpoint=right.checkpoint, left_seed=left.seed, right_seed=right.seed, sampling=dict(ballot.sampling), id=ballot.id,
-    )  # fmt: skip
+    better = joined(ballot, said["better"] or "")
+    vote = ballot.vote(winner, mine.name, strength=said["strength"] or 1, reason=said["reason"] or "", better=better)
     _keep(mine, [vote], words(winner))
 
 

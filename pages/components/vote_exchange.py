@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.components import vote_browser
 from pages.components.i18n import _
-from pages.components.text import plain
+from pages.components.text import plain, show_error
 from rlhf import vote_files, votes
 from rlhf.errors import PlaygroundError
 from rlhf.vote_files import Form, Format, Imported
@@ -55,7 +55,7 @@ def _import() -> None:
     try:
         found = _read(file.getvalue(), file.name, (rater or "").strip(), int(per_prompt))
     except PlaygroundError as error:
-        st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/block:")
+        show_error(error, icon=":material/block:")
         return
     if found.problems:
         with st.expander(_("Rows that cannot be used: {n}").format(n=f"{len(found.problems):,}"), icon=":material/warning:", expanded=True):

@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.components import models, reward_editor, vote_writer
 from pages.components.i18n import _
-from pages.components.text import plain
+from pages.components.text import plain, show_error
 from pages.components.vote_writer import Ballot, Settings
 from rlhf import votes
 from rlhf.compare import PREFERENCE_REWARDS
@@ -51,7 +51,7 @@ def draw() -> None:
             made = simulate(settings, rater, int(many), int(choices))
             new = votes.add(made)
         except PlaygroundError as error:
-            st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=":material/error:")
+            show_error(error)
             return
         _done(made, new)
 
@@ -87,14 +87,8 @@ def judged(ballots: list[Ballot], rater: SimulatedRater) -> list[Vote]:
     found = []
     for i, (ballot, winner) in enumerate(zip(ballots, rater.judge(lefts, rights), strict=True)):
         left, right = ballot.answers
-        found.append(
-            Vote(
-                ballot.prompt.text, left.text, right.text, winner, rater=rater.name, simulated=True, left_model=left.model,
-                left_checkpoint=left.checkpoint, right_model=right.model, right_checkpoint=right.checkpoint, left_seed=left.seed,
-                right_seed=right.seed, sampling=dict(ballot.sampling),
-                id=f"{rater.name}/{rater.seed}/{i}/{left.model}/{left.checkpoint}/{left.seed}/{right.seed}",
-            )
-        )  # fmt: skip
+        own_id = f"{rater.name}/{rater.seed}/{i}/{left.model}/{left.checkpoint}/{left.seed}/{right.seed}"
+        found.append(ballot.vote(winner, rater.name, simulated=True, id=own_id))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,10 +17,9 @@ from pages.components.models import Frozen
 from rlhf import compare
 from rlhf.algorithms import make_config
 from rlhf.compare import Side
-from rlhf.config import OnlineConfig
 from rlhf.errors import DataError
 from rlhf.preferences import EMBEDDED, Prompt, load_dataset
-from rlhf.votes import new_id
+from rlhf.votes import Vote, Winner, new_id
 
 OWN = "own"
 TRIES = 8  # prompts that are tried until a model writes two different answers
@@ -60,12 +59,21 @@ class Ballot:
     answers: tuple[Candidate, ...]
     sampling: tuple[tuple[str, Any], ...] = ()
 
+    def vote(self, winner: Winner, rater: str, **fields: Any) -> Vote:
+        """The vote on a ballot of two. ``fields``: others of ``Vote``; its id is the ballot's unless one is given."""
+        left, right = self.answers
+        return Vote(
+            self.prompt.text, left.text, right.text, winner, rater, left_model=left.model, left_checkpoint=left.checkpoint,
+            right_model=right.model, right_checkpoint=right.checkpoint, left_seed=left.seed, right_seed=right.seed,
+            sampling=dict(self.sampling), **{"id": self.id, **fields},
+        )  # fmt: skip
+
 
 # ---------------------------------------------------------------- settings
 
 
 @lru_cache(maxsize=8)
-def _embedded(name: str) -> tuple[Prompt, ...]:
+def embedded(name: str) -> tuple[Prompt, ...]:
     """The training prompts: the held-out ones stay for measuring."""
     return tuple(item for item in load_dataset("prompts", name).train if isinstance(item, Prompt))
 
@@ -84,7 +92,7 @@ def choose(several: bool) -> Settings | None:
             persist_state="session",
         )  # fmt: skip
         sampling, answers = _conditions(side, several)
-    prompts = _own(side) if chosen == OWN else _embedded(str(chosen))
+    prompts = _own(side) if chosen == OWN else embedded(str(chosen))
     return Settings(side, prompts, tuple(sampling.items()), answers) if prompts else None
 
 
@@ -96,19 +104,24 @@ def _own(side: Side) -> tuple[Prompt, ...]:
     return tuple(Prompt(line) for line in lines)
 
 
+def usual_sampling(model: str) -> dict[str, Any]:
+    """As the model's online runs have it."""
+    config = make_config("grpo", model=model)
+    return {name: getattr(config, name) for name in ("temperature", "max_new_tokens", "top_p", "top_k")}
+
+
 def _conditions(side: Side, several: bool) -> tuple[dict[str, Any], int]:
-    """Sampling settings, the same for all answers; as the model's online runs have them unless they are changed."""
-    usual = make_config("grpo", model=side.model)
-    assert isinstance(usual, OnlineConfig)
+    """Sampling settings, the same for all answers; the usual ones unless they are changed."""
+    usual = usual_sampling(side.model)
     keep: dict[str, Any] = {"persist_state": "session"}
     with st.popover(_("Conditions"), icon=":material/tune:"):
         st.caption(_("The same for all answers to a prompt; only the seed differs."))
         cells = st.grid(2, min_column_width=120, gap=("xsmall", "small"))
-        of, longest = side.model, int(usual.max_new_tokens)
-        warmth = cells.cell().number_input(_("Temperature"), 0.05, 5.0, float(usual.temperature), 0.1, key=f"votes/warmth/{of}", **keep)
+        of, longest = side.model, int(usual["max_new_tokens"])
+        warmth = cells.cell().number_input(_("Temperature"), 0.05, 5.0, float(usual["temperature"]), 0.1, key=f"votes/warmth/{of}", **keep)
         length = cells.cell().number_input(_("New tokens at most"), 1, max(1024, longest), longest, key=f"votes/tokens/{of}", **keep)
-        top_p = cells.cell().number_input(_("Top-p"), 0.01, 1.0, float(usual.top_p), 0.05, key=f"votes/top_p/{of}", **keep)
-        top_k = cells.cell().number_input(_("Top-k"), 0, 100_000, int(usual.top_k), key=f"votes/top_k/{of}", **keep)
+        top_p = cells.cell().number_input(_("Top-p"), 0.01, 1.0, float(usual["top_p"]), 0.05, key=f"votes/top_p/{of}", **keep)
+        top_k = cells.cell().number_input(_("Top-k"), 0, 100_000, int(usual["top_k"]), key=f"votes/top_k/{of}", **keep)
         answers = 2
         if several:
             words = _("More than two are ranked; a ranking becomes pairs.")
@@ -124,22 +137,26 @@ def seed() -> int:
     return _luck.randrange(2**31)
 
 
-def write(frozen: Frozen, prompts: Sequence[Prompt], settings: Settings, with_seed: int) -> list[Ballot]:
-    """A ballot for each prompt, in one batch, without those on which all answers are the same. Raises ``PlaygroundError``."""
+def candidates(frozen: Frozen, prompts: Sequence[Prompt], sampling: Mapping[str, Any], with_seed: int, k: int = 1) -> list[Candidate]:
+    """``k`` answers to each prompt, those to one prompt in a row, in one batch. Raises ``PlaygroundError``."""
     from rlhf.rollout import SamplingConfig
 
-    sampling, k = SamplingConfig(**dict(settings.sampling)), settings.answers
     with models.computing(frozen) as loaded:
-        answers = compare.answers(loaded, prompts, sampling, with_seed, group_size=k, batch=k * len(prompts))
-    side = settings.side
-    checkpoint = "" if side.is_untouched else f"{side.run_id}/{side.checkpoint}"
+        written = compare.answers(loaded, prompts, SamplingConfig(**sampling), with_seed, group_size=k, batch=k * len(prompts))
+    side = frozen.side
+    return [
+        Candidate(answer.text, side.model, side.checkpoint_id, f"{with_seed}/{row}", len(answer.ids), answer.finished)
+        for row, answer in enumerate(written)
+    ]
+
+
+def write(frozen: Frozen, prompts: Sequence[Prompt], settings: Settings, with_seed: int) -> list[Ballot]:
+    """A ballot for each prompt, in one batch, without those on which all answers are the same. Raises ``PlaygroundError``."""
+    k = settings.answers
+    written = candidates(frozen, prompts, dict(settings.sampling), with_seed, k)
     ballots = []
     for i, prompt in enumerate(prompts):
-        rows = range(k * i, k * (i + 1))
-        made = [
-            Candidate(answers[row].text, side.model, checkpoint, f"{with_seed}/{row}", len(answers[row].ids), answers[row].finished)
-            for row in rows
-        ]
+        made = written[k * i : k * (i + 1)]
         if len({candidate.text for candidate in made}) > 1:
             random.Random(f"{with_seed}/{i}").shuffle(made)
             ballots.append(Ballot(new_id(), prompt, tuple(made), settings.sampling))

@@ -5,7 +5,18 @@ Defaults follow the model: ``GRPOConfig(model="sums")`` differs from ``GRPOConfi
 Nothing here imports torch.
 """
 
-from rlhf.config.base import Config, RewardTerm, Variant, describe_validation, extra_of, has_effect, parse_reward, setting
+from rlhf.config.base import (
+    Config,
+    RewardTerm,
+    Variant,
+    describe_validation,
+    extra_of,
+    has_effect,
+    model_reward,
+    parse_reward,
+    setting,
+    spelled_reward,
+)
 from rlhf.config.dpo import DPOConfig
 from rlhf.config.grpo import GRPOConfig
 from rlhf.config.offline import OfflineConfig, PairsConfig
@@ -29,6 +40,8 @@ __all__ = [
     "describe_validation",
     "extra_of",
     "has_effect",
+    "model_reward",
     "parse_reward",
     "setting",
+    "spelled_reward",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -81,6 +81,18 @@ def parse_reward(value: Any) -> Any:
         name, _, weight = part.partition(":")
         terms.append({"name": name, "weight": weight or 1.0})
     return terms
+
+
+def spelled_reward(terms: Sequence[RewardTerm]) -> str:
+    """The text that ``parse_reward`` reads as these terms: JSON only where there are options."""
+    if any(term.options for term in terms):
+        return json.dumps([term.model_dump() for term in terms], ensure_ascii=False)
+    return ",".join(f"{term.name}:{term.weight:g}" for term in terms)
+
+
+def model_reward(source: str) -> tuple[RewardTerm, ...]:
+    """The score of one reward model and nothing else. ``source``: a run's id, ``RUN_ID/step-N``, a folder or a Hub id."""
+    return (RewardTerm(name="reward_model", options={"source": source}),)
 
 
 LORA: Only = {"tuning": ("lora",)}

@@ -11,9 +11,9 @@ from streamlit.testing.v1 import AppTest
 from rlhf import jobs, runs
 from rlhf.errors import RunError
 from rlhf.preferences import Dataset, Prompt
+from tests.app.opening import open_page, texts
 from tests.canned import canned_run
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("grpo", "ppo", "dpo")
 
 
@@ -37,22 +37,8 @@ def submitted(monkeypatch, tmp_path) -> list[tuple[Any, Any]]:
     return asked
 
 
-def open_page(name: str, **query: str) -> AppTest:
-    at = AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=60)
-    for key, value in query.items():
-        at.query_params[key] = value
-    at.run()
-    assert not at.exception, at.exception
-    return at
-
-
 def number(at: AppTest, key: str) -> Any:
     return at.number_input(key=key)
-
-
-def text_of(at: AppTest) -> str:
-    parts = [element.value for kind in ("markdown", "caption", "error", "warning", "info") for element in getattr(at, kind)]
-    return "\n".join(str(part) for part in parts)
 
 
 def start_button(at: AppTest, name: str, n: int = 0) -> Any:
@@ -64,7 +50,7 @@ def test_a_page_is_ready_to_start_as_it_comes(name):
     at = open_page(name)
     assert not at.error, [element.value for element in at.error]
     assert not start_button(at, name).disabled
-    assert "All settings are this model's defaults" in text_of(at)
+    assert "All settings are this model's defaults" in texts(at)
     assert {"Time", "Memory"} <= {metric.label for metric in at.metric}
 
 
@@ -89,7 +75,7 @@ def test_the_run_gets_what_the_form_shows(submitted):
     number(at, "grpo.steps").set_value(7)
     number(at, "grpo.learning_rate").set_value(2e-4)
     at.run()
-    assert "2 settings differ" in text_of(at)
+    assert "2 settings differ" in texts(at)
     start_button(at, "grpo").click().run()
     config, dataset = submitted[0]
     assert (config.steps, config.learning_rate, config.data) == (7, 2e-4, "story-prompts")
@@ -173,7 +159,7 @@ def test_a_hub_id_and_an_unknown_one_are_taken(submitted):
     at = open_page("grpo", **{"grpo.model": "somebody/unheard-of"})
     assert not at.exception
     assert at.selectbox(key="grpo.model").value == "somebody/unheard-of"
-    assert "not on this machine" in text_of(at)
+    assert "not on this machine" in texts(at)
     start_button(at, "grpo").click().run()
     assert submitted[0][0].model == "somebody/unheard-of"
 
@@ -232,13 +218,7 @@ def test_a_lora_checkpoint_wants_lora(runs_dir):
 def test_a_run_s_settings_can_be_taken_over(runs_dir, submitted):
     """Its own data too: a run on "custom" data gives that data back."""
     run = canned_run(runs_dir, "grpo", model="sums", steps=6, weights=False, data="custom", reward="correct:2,length", learning_rate=1e-3)
-    at = AppTest.from_file(str(ROOT / "pages" / "index.py"), default_timeout=60)
-    at.query_params["run"] = run.id
-    at.run()
-    at.switch_page("grpo.py")
-    at.query_params["run"] = run.id
-    at.run()
-    assert not at.exception, at.exception
+    at = open_page("grpo", run=run.id)
     at.button(key="take-over").click().run()
     assert not at.exception, at.exception
     start_button(at, "grpo").click().run()
@@ -249,12 +229,8 @@ def test_a_run_s_settings_can_be_taken_over(runs_dir, submitted):
 
 
 def test_prompts_that_do_not_fit_can_be_left_out(submitted):
-    at = AppTest.from_file(str(ROOT / "pages" / "grpo.py"), default_timeout=60)
     mine = Dataset((Prompt("1+1=", "2"), Prompt("1" * 500, "2")), (Prompt("2+2=", "4"),), "prompts", "mine.csv")
-    for key, value in {"grpo/own-data": mine, "grpo.data": "custom", "grpo.model": "sums"}.items():
-        at.session_state[key] = value
-    at.run()
-    assert not at.exception, at.exception
+    at = open_page("grpo", {"grpo/own-data": mine, "grpo.data": "custom", "grpo.model": "sums"})
     assert start_button(at, "grpo").disabled and any("1 of 3 prompts do not fit" in element.value for element in at.error)
     at.button(key="leave-out").click().run()
     assert not start_button(at, "grpo").disabled

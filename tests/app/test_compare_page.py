@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,44 +10,23 @@ from streamlit.testing.v1 import AppTest
 
 from pages.components import comparison, models
 from pages.components.comparison import counterpart
-from rlhf import jobs
 from rlhf.compare import Side
 from rlhf.config import RewardTerm
 from rlhf.runs import Run
+from tests.app.opening import open_page, press, texts
 from tests.canned import canned_run
 
-INDEX = str(Path(__file__).parents[2] / "pages" / "index.py")
+page = partial(open_page, "compare")
 
 
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RLHF_RUNS_DIR", str(tmp_path))
-    monkeypatch.setattr(jobs, "ensure_worker", lambda *args, **kwargs: None)
+def empty_shelf(root: Path) -> None:
     models.shelf.clear()
-    return tmp_path
 
 
 @pytest.fixture
 def run(root: Path) -> Run:
     return canned_run(root, "grpo", model="sums", steps=4, name="first")
-
-
-def page(**link: str) -> AppTest:
-    at = AppTest.from_file(INDEX, default_timeout=120)
-    for name, value in link.items():
-        at.query_params[name] = value
-    at.switch_page("compare.py")
-    return at.run()
-
-
-def press(at: AppTest, key: str) -> AppTest:
-    return next(button for button in at.button if button.key == key).click().run()
-
-
-def texts(at: AppTest) -> str:
-    """What is shown, without Markdown's escapes."""
-    shown = [*at.markdown, *at.caption, *at.error, *at.warning, *at.info]
-    return "\n".join(str(element.value) for element in shown).replace("\\", "")
 
 
 def written(at: AppTest) -> comparison.Comparison:

@@ -5,36 +5,24 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from pages.components import demo, i18n
-from rlhf import jobs, runs
+from rlhf import runs
 from rlhf.events import Finished, Sample, Step
 from rlhf.runs import Run, RunWriter
+from tests.app.opening import open_page
 from tests.canned import canned_run, canned_writer
 
 ROOT = Path(__file__).parents[2]
-INDEX = str(ROOT / "pages" / "index.py")
 
 
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("RLHF_RUNS_DIR", str(tmp_path))
-    monkeypatch.setattr(jobs, "ensure_worker", lambda *args, **kwargs: None)
-    yield tmp_path
-
-
-def home(run: Run | str | None = None, **query: str) -> AppTest:
-    at = AppTest.from_file(INDEX, default_timeout=60)
-    if run is not None:
-        at.query_params["run"] = run if isinstance(run, str) else run.id
-    for key, value in query.items():
-        at.query_params[key] = value
-    return at.run()
+def home(run: Run | str = "", **query: str) -> AppTest:
+    run_id = run if isinstance(run, str) else run.id
+    return open_page("home", **({"run": run_id} if run_id else {}), **query)
 
 
 def test_home_says_what_this_is_and_offers_one_primary_button(root: Path):
@@ -122,10 +110,7 @@ def test_before_is_the_untouched_start_and_after_the_last_measurement(root: Path
 @pytest.mark.parametrize("language", list(i18n.LANGUAGES))
 def test_every_page_in_every_language(root: Path, page: str, language: str):
     canned_run(root, steps=4, weights=False)
-    at = AppTest.from_file(INDEX, default_timeout=120)
-    at.query_params["lang"] = language
-    at.switch_page(f"{page}.py")
-    at.run()
+    at = open_page(page, lang=language)
     assert not at.exception and (at.title or at.header or at.markdown)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +11,14 @@ from streamlit.testing.v1 import AppTest
 
 from pages.components import formula, samples
 from pages.components.state import Feed
-from rlhf import jobs, runs
+from rlhf import runs
 from rlhf.runs import Run
+from tests.app.opening import open_page, texts
 from tests.canned import canned_events, canned_run, canned_writer
-
-INDEX = str(Path(__file__).parents[2] / "pages" / "index.py")
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("RLHF_RUNS_DIR", str(tmp_path))
-    monkeypatch.setattr(jobs, "ensure_worker", lambda *args, **kwargs: None)
-    yield tmp_path
 
 
 def page(name: str, run: Run | str) -> AppTest:
-    at = AppTest.from_file(INDEX, default_timeout=60)
-    at.query_params["run"] = run if isinstance(run, str) else run.id
-    at.switch_page(f"{name}.py")
-    return at.run()
-
-
-def texts(at: AppTest) -> str:
-    kinds = (at.markdown, at.caption, at.info, at.warning, at.error, at.title)
-    return "\n".join(str(element.value) for kind in kinds for element in kind)
+    return open_page(name, run=run if isinstance(run, str) else run.id)
 
 
 def buttons(at: AppTest) -> dict[str, Any]:

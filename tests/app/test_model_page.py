@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from pages.components import model_choice, models, tokens
 from pages.components.models import Shelf
-from rlhf import jobs
 from rlhf.compare import Side
 from rlhf.errors import ModelError, OutOfMemoryError
+from tests.app.opening import open_page, press, texts
 from tests.canned import canned_run
 
-INDEX = str(Path(__file__).parents[2] / "pages" / "index.py")
+page = partial(open_page, "model")
 
 
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RLHF_RUNS_DIR", str(tmp_path))
-    monkeypatch.setattr(jobs, "ensure_worker", lambda *args, **kwargs: None)
+def empty_shelf(root: Path) -> None:
     models.shelf.clear()
-    return tmp_path
-
-
-def page(**link: str) -> AppTest:
-    at = AppTest.from_file(INDEX, default_timeout=120)
-    for name, value in link.items():
-        at.query_params[name] = value
-    at.switch_page("model.py")
-    return at.run()
-
-
-def press(at: AppTest, key: str) -> AppTest:
-    return next(button for button in at.button if button.key == key).click().run()
-
-
-def texts(at: AppTest) -> str:
-    """What is shown, without Markdown's escapes."""
-    return "\n".join(str(element.value) for kind in (at.markdown, at.caption, at.error, at.warning) for element in kind).replace("\\", "")
 
 
 def test_facts_are_there_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch):

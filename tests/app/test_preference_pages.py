@@ -11,37 +11,14 @@ from pages.components import bt_votes, reward_trial
 from rlhf import jobs, runs
 from rlhf.preferences import Dataset, Demonstration, PreferencePair
 from rlhf.reward_network import RewardNetwork
+from tests.app.opening import open_page, texts
 from tests.canned import canned_run
 
-PAGES = Path(__file__).parents[2] / "pages"
-
-
-@pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RLHF_RUNS_DIR", str(tmp_path))
-    monkeypatch.setattr(jobs, "ensure_worker", lambda *args, **kwargs: None)
-    return tmp_path
-
-
-def page(name: str) -> AppTest:
-    at = AppTest.from_file(str(PAGES / f"{name}.py"), default_timeout=60).run()
-    assert not at.exception, at.exception
-    return at
+pytestmark = pytest.mark.usefixtures("root")
 
 
 def page_of(run: runs.Run) -> AppTest:
-    """With the frame around it: the panel of a finished run links to other pages."""
-    at = AppTest.from_file(str(PAGES / "index.py"), default_timeout=60)
-    at.query_params["run"] = run.id
-    at.switch_page(f"{run.algorithm}.py")
-    at.run()
-    assert not at.exception, at.exception
-    return at
-
-
-def texts(at: AppTest) -> str:
-    shown = [*at.markdown, *at.caption, *at.error, *at.warning, *at.info, *at.latex]
-    return "\n".join(str(element.value) for element in shown).replace("\\", "")
+    return open_page(run.algorithm, run=run.id)
 
 
 def metrics(at: AppTest) -> dict[str, str]:
@@ -52,7 +29,7 @@ def metrics(at: AppTest) -> dict[str, str]:
 
 
 def test_the_curve_follows_its_two_scores():
-    at = page("bradley_terry")
+    at = open_page("bradley_terry")
     assert metrics(at)["P(a ≻ b)"] == "81.8 %"  # σ(1.5)
     at.slider(key="bt.a").set_value(-1.0).run()
     at.slider(key="bt.b").set_value(1.0).run()
@@ -76,7 +53,7 @@ def board(at: AppTest) -> list[str]:
 
 
 def example(name: str) -> AppTest:
-    at = page("bradley_terry")
+    at = open_page("bradley_terry")
     return at.selectbox(key="bt/example").set_value(name).run()
 
 
@@ -110,7 +87,7 @@ def test_every_example_has_votes():
 
 
 def paste(text: str) -> AppTest:
-    at = page("bradley_terry")
+    at = open_page("bradley_terry")
     at.segmented_control(key="bt/way").set_value("paste").run()
     return at.text_area(key="bt/pasted").set_value(text).run()
 
@@ -169,7 +146,7 @@ def test_start_queues_one_run(monkeypatch: pytest.MonkeyPatch, name: str):
         return runs.create(config, dataset, root, parent, name)
 
     monkeypatch.setattr(jobs, "submit", submit)
-    at = page(name)
+    at = open_page(name)
     at.button(key=f"{name}/start-0").click().run()
     assert not at.exception and len(asked) == 1
     config, dataset = asked[0]

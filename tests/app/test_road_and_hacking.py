@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from rlhf import events, jobs, runs, votes
 from rlhf.algorithms import make_config
 from rlhf.preferences import load_dataset
 from rlhf.votes import Vote
+from tests.app.opening import open_page, texts
 from tests.canned import canned_run
-
-PAGES = Path(__file__).resolve().parents[2] / "pages" / "index.py"
 
 
 @pytest.fixture(autouse=True)
 def no_workers(monkeypatch):
     monkeypatch.setattr(jobs, "ensure_worker", lambda *_: None)
-
-
-def open_page(name, **query):
-    at = AppTest.from_file(PAGES, default_timeout=60)
-    at.query_params.update(query)
-    at.run()
-    at.switch_page(f"{name}.py").run()
-    assert not at.exception
-    return at
-
-
-def texts(at):
-    return " ".join(str(element.value) for kind in (at.markdown, at.caption, at.info, at.error, at.success, at.warning) for element in kind)
 
 
 def some_votes(n):

@@ -5,45 +5,23 @@ from __future__ import annotations
 import io
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from pages.components import overlay, run_details, run_table
-from rlhf import jobs, runs
+from rlhf import runs
 from rlhf.runs import Run
+from tests.app.opening import open_page, press, texts
 from tests.canned import canned_run, canned_runs, canned_writer
 
-INDEX = str(Path(__file__).parents[2] / "pages" / "index.py")
-
-
-@pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RLHF_RUNS_DIR", str(tmp_path))
-    monkeypatch.setattr(jobs, "ensure_worker", lambda *args, **kwargs: None)
-    return tmp_path
+page = partial(open_page, "runs")
+pytestmark = pytest.mark.usefixtures("root")
 
 
 def quick(root: Path, algorithm: str = "grpo", **fields: object) -> Run:
     return canned_run(root, algorithm, steps=4, weights=False, **fields)  # pyright: ignore[reportArgumentType]
-
-
-def page(**link: str) -> AppTest:
-    at = AppTest.from_file(INDEX, default_timeout=120)
-    for name, value in link.items():
-        at.query_params[name] = value
-    at.switch_page("runs.py")
-    return at.run()
-
-
-def press(at: AppTest, key: str) -> AppTest:
-    return next(button for button in at.button if button.key == key).click().run()
-
-
-def texts(at: AppTest) -> str:
-    shown = [*at.markdown, *at.caption, *at.error, *at.warning, *at.info]
-    return "\n".join(str(element.value) for element in shown).replace("\\", "")
 
 
 def test_no_runs_yet():

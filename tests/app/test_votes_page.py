@@ -9,39 +9,23 @@ from streamlit.testing.v1 import AppTest
 
 from pages.components import models, vote_ballot, vote_rule, vote_writer
 from pages.components.vote_writer import Ballot, Candidate
-from rlhf import jobs, vote_files, votes
+from rlhf import vote_files, votes
 from rlhf.config import RewardTerm
 from rlhf.preferences import Prompt
 from rlhf.raters import SimulatedRater
 from rlhf.votes import Filter, Vote
+from tests.app.opening import open_page, press, texts
 
-INDEX = str(Path(__file__).parents[2] / "pages" / "index.py")
 RULE = "simulated by negative, error rate 0.1"
 
 
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RLHF_RUNS_DIR", str(tmp_path))
-    monkeypatch.setattr(jobs, "ensure_worker", lambda *args, **kwargs: None)
+def fast_reader(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vote_ballot, "LEAST_SECONDS", 0.0)
-    return tmp_path
 
 
 def page(tab: str = "Vote") -> AppTest:
-    at = AppTest.from_file(INDEX, default_timeout=120)
-    at.session_state["votes/tab"] = tab
-    at.switch_page("votes.py")
-    return at.run()
-
-
-def press(at: AppTest, key: str) -> AppTest:
-    """The button whose key begins so."""
-    return next(button for button in at.button if (button.key or "").startswith(key)).click().run()
-
-
-def texts(at: AppTest) -> str:
-    shown = [*at.markdown, *at.caption, *at.error, *at.warning, *at.info, *at.success, *at.text]
-    return "\n".join(str(element.value) for element in shown).replace("\\", "")
+    return open_page("votes", {"votes/tab": tab})
 
 
 def cast(left: str = " sad", right: str = " glad", **fields) -> Vote:
