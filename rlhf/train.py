@@ -31,7 +31,7 @@ Network = Policy | RewardNetwork
 
 
 class Algorithm(Protocol):
-    """What an algorithm's file offers: a class named as the key of ``CONFIGS``, ``GRPO`` for grpo, ``RewardModel`` for reward_model."""
+    """What an algorithm's file offers: a class named as its key in ``CONFIGS``: ``GRPO``, ``RewardModel`` for reward_model."""
 
     def __init__(self, policy: Any, config: Any, data: Dataset, interrupted: Callable[[], bool]) -> None: ...
     def step(self, step: int) -> Iterator[Event]:
@@ -48,8 +48,8 @@ class Algorithm(Protocol):
 
 def algorithm_class(name: str) -> type[Algorithm]:
     assert name in CONFIGS
-    class_name = name.title().replace("_", "") if "_" in name else name.upper()
-    return getattr(importlib.import_module(f"rlhf.algorithms.{name}"), class_name)
+    members = vars(importlib.import_module(f"rlhf.algorithms.{name}"))
+    return next(member for title, member in members.items() if title.lower() == name.replace("_", ""))
 
 
 def train(

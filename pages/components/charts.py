@@ -63,6 +63,15 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         Chart(("loss",)),
         Chart(("grad_norm",)),
     ),
+    "online_dpo": (
+        *_ONLINE[:2],
+        Chart(("rewards/margins",)),
+        Chart(("rewards/chosen", "rewards/rejected")),
+        Chart(("pairs",)),
+        Chart(("entropy",)),
+        Chart(("loss",)),
+        Chart(("completions/mean_length",)),
+    ),
     "sft": (Chart(("loss",)), Chart(("mean_token_accuracy",)), Chart(("perplexity",)), Chart(("grad_norm",))),
     "reward_model": (
         Chart(("accuracy",)),
@@ -75,6 +84,7 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
 COMPACT: dict[str, tuple[Chart, ...]] = {
     "grpo": _ONLINE[:2],
     "ppo": _ONLINE[:2],
+    "online_dpo": _ONLINE[:2],
     **{name: CHARTS[name][:2] for name in ("dpo", "sft", "reward_model")},
 }
 _ROLES = {"chosen": theme.ROLE_COLOURS["chosen"], "rejected": theme.ROLE_COLOURS["rejected"]}

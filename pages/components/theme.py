@@ -16,6 +16,7 @@ ALGORITHM_COLOURS: dict[str, str] = {
     "grpo": BLUE,
     "ppo": ORANGE,
     "dpo": PURPLE,
+    "online_dpo": GREEN,
     "reinforce": SKY,
     "rrhf": YELLOW,
     "reward_model": VERMILLION,

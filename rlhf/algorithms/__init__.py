@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from rlhf.config import Config, DPOConfig, GRPOConfig, PPOConfig, RewardModelConfig, SFTConfig, describe_validation
+from rlhf.config import Config, DPOConfig, GRPOConfig, OnlineDPOConfig, PPOConfig, RewardModelConfig, SFTConfig, describe_validation
 from rlhf.errors import ConfigError
 from rlhf.preferences import Kind
 
@@ -16,18 +16,30 @@ CONFIGS: dict[str, type[Config]] = {
     "grpo": GRPOConfig,
     "ppo": PPOConfig,
     "dpo": DPOConfig,
+    "online_dpo": OnlineDPOConfig,
 }
 
 # What an algorithm trains on: prompts that it answers itself, pairs of answers, or answers to imitate.
-DATA: dict[str, Kind] = {"sft": "demonstrations", "reward_model": "pairs", "grpo": "prompts", "ppo": "prompts", "dpo": "pairs"}
+DATA: dict[str, Kind] = {
+    "sft": "demonstrations",
+    "reward_model": "pairs",
+    "grpo": "prompts",
+    "ppo": "prompts",
+    "dpo": "pairs",
+    "online_dpo": "prompts",
+}
 
 # What it makes: a policy, which writes answers, or a reward model, which scores them.
 MAKES: dict[str, Literal["policy", "reward model"]] = {name: "reward model" if name == "reward_model" else "policy" for name in CONFIGS}
 
 
+ABBREVIATIONS = ("sft", "grpo", "ppo", "dpo", "rrhf")
+
+
 def title(algorithm: str) -> str:
-    """As it is written in a sentence: GRPO, Reward model."""
-    return algorithm.replace("_", " ").capitalize() if "_" in algorithm else algorithm.upper()
+    """As it is written in a sentence: GRPO, Reward model, Online DPO."""
+    words = [word.upper() if word in ABBREVIATIONS else word for word in algorithm.split("_")]
+    return " ".join(words)[:1].upper() + " ".join(words)[1:]
 
 
 def writes(algorithm: str) -> bool:

@@ -21,6 +21,7 @@ from rlhf.config.dpo import DPOConfig
 from rlhf.config.grpo import GRPOConfig
 from rlhf.config.offline import OfflineConfig, PairsConfig
 from rlhf.config.online import OnlineConfig
+from rlhf.config.online_dpo import OnlineDPOConfig
 from rlhf.config.ppo import PPOConfig
 from rlhf.config.reward_model import RewardModelConfig
 from rlhf.config.sft import SFTConfig
@@ -31,6 +32,7 @@ __all__ = [
     "GRPOConfig",
     "OfflineConfig",
     "OnlineConfig",
+    "OnlineDPOConfig",
     "PPOConfig",
     "PairsConfig",
     "RewardModelConfig",
