@@ -1,4 +1,4 @@
-"""PPO: actor and critic."""
+"""PPO: actor and critic, or the actor alone."""
 
 from __future__ import annotations
 
@@ -24,6 +24,31 @@ algorithm_page.draw(
         reading=_(
             "The advantage sums what went better than the critic *V* expected, token by token; λ weighs how far ahead it looks.  \n"
             "The token's reward ρ holds −β times its log-ratio to the reference, and at the last token the score of the whole response."
+        ),
+        presets=(
+            algorithm_page.Preset(
+                _("Actor only"),
+                {"critic": "none"},
+                _("No critic: the return itself, against the mean of the batch, is the advantage. One network less; compare the curves."),
+            ),
+            algorithm_page.Preset(
+                _("KL penalty, adaptive"),
+                {"objective": "penalty", "epochs": 4},
+                _("The paper's other objective: no clip, but a price on leaving the old policy that follows the distance of each step."),
+            ),
+            algorithm_page.Preset(
+                _("TD(0)"),
+                {"advantage_estimator": "td"},
+                _(
+                    "Every advantage trusts the critic after one token. While the critic knows nothing, the reward at the end hardly "
+                    "reaches the first tokens: learning starts later than with GAE."
+                ),
+            ),
+            algorithm_page.Preset(
+                _("KL in the loss"),
+                {"kl_in": "loss", "kl_estimator": "k2"},
+                _("The pull towards the reference leaves the tokens' rewards and becomes a term of the loss, as in GRPO."),
+            ),
         ),
         paper=("Proximal policy optimization (Schulman et al. 2017), eq. 7, 9, 11", "https://arxiv.org/abs/1707.06347"),
         plan=_(
