@@ -145,9 +145,9 @@ def token_loss(p, old, a, clip=0.2, dual=0.0, penalty=None):
 
 
 LOSSES = {
-    "clip": (lambda *x: policy_loss(*x, 0.2), {}),
-    "dual": (lambda *x: policy_loss(*x, 0.2, dual_clip=1.5), {"dual": 1.5}),
-    "penalty": (lambda *x: penalty_loss(*x, 0.8), {"penalty": 0.8}),
+    "clip": (lambda p, old, a, mask: policy_loss(p, old, a, mask, 0.2), {}),
+    "dual": (lambda p, old, a, mask: policy_loss(p, old, a, mask, 0.2, dual_clip=1.5), {"dual": 1.5}),
+    "penalty": (lambda p, old, a, mask: penalty_loss(p, old, a, mask, 0.8), {"penalty": 0.8}),
 }
 
 

@@ -7,6 +7,7 @@ import torch
 
 from pages.components import formula_ppo
 from rlhf.algorithms import make_config
+from rlhf.config import PPOConfig
 from rlhf.errors import ConfigError, RewardError
 from rlhf.events import Checkpoint, Failed, Sample, Step
 from rlhf.experience import earned_rewards
@@ -32,9 +33,9 @@ VARIANTS = {
 }
 
 
-def configure(**fields):
+def configure(**fields) -> PPOConfig:
     small = {"model": "sums", "device": "cpu", "steps": 2, "prompts_per_step": 4, "samples_per_prompt": 2, "sample_prompts": 4}
-    return make_config("ppo", **{**small, "eval_every": 0, "learning_rate": 3e-3, **fields})
+    return PPOConfig(**{**small, "eval_every": 0, "learning_rate": 3e-3, **fields})
 
 
 def run(config, folder=None, **more):
