@@ -7,11 +7,11 @@ from pages.components.i18n import _
 
 FORMULA = r"""
 \begin{gathered}
-L(\theta)=\mathbb{E}_t\Big[\min\!\big(r_t\,\hat A_t,\;\operatorname{clip}(r_t,1-\varepsilon,1+\varepsilon)\,\hat A_t\big)\Big]
+L(\theta)=\mathbb{E}_t\Big[\min\!\big(\rho_t\,\hat A_t,\;\operatorname{clip}(\rho_t,1-\varepsilon,1+\varepsilon)\,\hat A_t\big)\Big]
 -c_1\,\mathbb{E}_t\big[(V_\theta(s_t)-\hat R_t)^2\big]+c_2\,\mathbb{E}_t\big[S[\pi_\theta](s_t)\big]\\[6pt]
 \hat A_t=\sum_{l\ge 0}(\gamma\lambda)^l\,\delta_{t+l},
 \quad
-\delta_t=\rho_t+\gamma V(s_{t+1})-V(s_t)
+\delta_t=r_t+\gamma V(s_{t+1})-V(s_t)
 \end{gathered}
 """
 
@@ -23,7 +23,8 @@ algorithm_page.draw(
         formula=FORMULA,
         reading=_(
             "The advantage sums what went better than the critic *V* expected, token by token; λ weighs how far ahead it looks.  \n"
-            "The token's reward ρ holds −β times its log-ratio to the reference, and at the last token the score of the whole response."
+            "ρ is the ratio of the policy to the one that sampled. The token's reward r holds −β times its log-ratio to the reference, "
+            "and at the last token the score of the whole response."
         ),
         presets=(
             algorithm_page.Preset(
