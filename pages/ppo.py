@@ -7,7 +7,7 @@ from pages.components.i18n import _
 
 FORMULA = r"""
 \begin{gathered}
-L(\theta)=\mathbb{E}_t\Big[\min\!\big(\rho_t\,\hat A_t,\;\operatorname{clip}(\rho_t,1-\varepsilon,1+\varepsilon)\,\hat A_t\big)\Big]
+L(\theta)=\mathbb{E}_t\Big[\min\!\big(\rho_t\,\hat A_t,\;\operatorname{clip}(\rho_t,1-\varepsilon,1+\varepsilon)\,\hat A_t\big)\Big]\\[2pt]
 -c_1\,\mathbb{E}_t\big[(V_\theta(s_t)-\hat R_t)^2\big]+c_2\,\mathbb{E}_t\big[S[\pi_\theta](s_t)\big]\\[6pt]
 \hat A_t=\sum_{l\ge 0}(\gamma\lambda)^l\,\delta_{t+l},
 \quad
@@ -54,7 +54,7 @@ algorithm_page.draw(
         paper=("Proximal policy optimization (Schulman et al. 2017), eq. 7, 9, 11", "https://arxiv.org/abs/1707.06347"),
         plan=_(
             "In each of **{steps} steps**, {model} writes **{samples} responses**, at most {tokens} tokens long. "
-            "A critic learns to predict the reward; tokens after which things went better than predicted become likelier. "
+            "Tokens after which things went better than expected become likelier. "
             "Each batch is gone through {epochs} times."
         ),
     )

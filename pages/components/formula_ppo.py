@@ -102,7 +102,7 @@ def reward_terms(response: Mapping[str, Any], t: int, config: Config) -> Reward:
     earned = list(tokens.get("earned") or [])
     final = None
     if t == len(tokens["ids"]) - 1:
-        final = float(response["reward"]) - sum(earned)
+        final = round(float(response["reward"]) - sum(earned), 4)  # the records are rounded to five places
         final -= 0.0 if response.get("finished", True) else float(setting(config, "missing_eos_penalty"))
     return Reward(beta, estimate(d, setting(config, "kl_estimator")), earned[t] if earned else 0.0, final, at(tokens, "rewards", t))
 
