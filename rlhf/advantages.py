@@ -31,6 +31,66 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float)
     return advantages, advantages + values
 
 
+def td(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """One step ahead, TD(0), over (N, T): → (advantages, returns), both (N, T), 0 on padding.
+
+    The target is R_t = r_t + γ·V_{t+1}, with V = 0 after the last response token, and A_t = R_t − V_t. Sutton & Barto 2018, eq. 6.2,
+    http://incompleteideas.net/book/the-book-2nd.html. Little variance; biased for as long as the critic is wrong.
+
+    Worked example, γ = 1, rewards (0, 0, 1), values (.5, .6, .7): R = (.6, .7, 1), A = (.1, .1, .3).
+    """
+    rewards, values, following = _episode(rewards, values, mask)
+    returns = torch.where(mask.bool(), rewards + gamma * following, 0.0)
+    return returns - values, returns
+
+
+def n_step(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, n: int) -> tuple[Tensor, Tensor]:
+    """``n`` rewards, then the critic, over (N, T): → (advantages, returns), both (N, T), 0 on padding.
+
+    R_t = r_t + γ·r_{t+1} + … + γ^(n−1)·r_{t+n−1} + γ^n·V_{t+n}, with r = V = 0 after the last response token, and A_t = R_t − V_t.
+    Sutton & Barto 2018, eq. 7.1; the estimator of PPO's paper (eq. 10) with one n for all tokens. n = 1 is TD(0), n ≥ T Monte-Carlo.
+    Raises ``ValueError`` for n < 1.
+
+    Worked example, γ = 1, n = 2, rewards (0, 0, 1), values (.5, .6, .7): R = (0 + 0 + .7, 0 + 1, 1), A = (.2, .4, .3).
+    """
+    if n < 1:
+        raise ValueError(f"n-step returns need n of at least 1, not {n}")
+    rewards, values, _following = _episode(rewards, values, mask)
+    length = values.shape[1]
+    returns = torch.zeros_like(values)
+    for k in range(min(n, length)):
+        returns[:, : length - k] += gamma**k * rewards[:, k:]
+    if n < length:
+        returns[:, : length - n] += gamma**n * values[:, n:]
+    returns = torch.where(mask.bool(), returns, 0.0)
+    return returns - values, returns
+
+
+def monte_carlo(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+    """What really came after each token, over (N, T): → (advantages, returns), both (N, T), 0 on padding.
+
+    R_t = r_t + γ·R_{t+1} and A_t = R_t − V_t. Sutton & Barto 2018, eq. 3.9. Unbiased whatever ``values`` are (they are a baseline, and
+    may all be 0); the variance of a whole response.
+
+    Worked example, γ = 0.5, rewards (0, 0, 1), values (.5, .6, .7): R = (.25, .5, 1), A = (−.25, −.1, .3).
+    """
+    rewards, values, _following = _episode(rewards, values, mask)
+    returns = torch.zeros_like(values)
+    carry = torch.zeros_like(values[:, 0])
+    for t in reversed(range(values.shape[1])):
+        carry = rewards[:, t] + gamma * carry
+        returns[:, t] = carry
+    returns = torch.where(mask.bool(), returns, 0.0)
+    return returns - values, returns
+
+
+def _episode(rewards: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rewards and values with 0 on padding, whatever it holds, and the value that follows each token; all in the values' dtype."""
+    kept = mask.bool()
+    rewards, values = torch.where(kept, rewards, 0.0).to(values.dtype), torch.where(kept, values, 0.0)
+    return rewards, values, torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], 1)
+
+
 def group_relative(rewards: Tensor, group_size: int, scale: Literal["group", "batch", "none"]) -> Tensor:
     """Reward minus the mean of its group, (N,) → (N,); the G rewards of a prompt stand next to one another.
 

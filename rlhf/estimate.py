@@ -241,8 +241,7 @@ def work(config: Config, prompt_tokens: float = 16, answer_tokens: float | None 
     n, length = sequences(config), prompt_tokens + answer
     if not isinstance(config, OnlineConfig):
         return n * length * (4.0 if isinstance(config, DPOConfig) else 3.0)  # forward, backward; DPO's reference sees each pair once
-    several = config.epochs * config.minibatches > 1
-    passes = 3.0 * config.epochs + (1.0 if config.beta else 0.0) + (1.0 if several or config.algorithm == "ppo" else 0.0)
+    passes = 3.0 * config.epochs + (1.0 if config.beta else 0.0) + config.further_passes
     return n * (3.0 * answer + passes * length)
 
 

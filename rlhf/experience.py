@@ -83,8 +83,9 @@ class Collector:
         yield Phase(step, "scoring")
         sequences = Sequences(rollout.prompt_ids, rollout.prompt_mask, rollout.response_ids, rollout.response_mask)
         lengths, finished = rollout.response_mask.sum(1).tolist(), rollout.finished.tolist()
+        strings = self._strings(rollout.response_ids, lengths)
         contexts = [
-            Context(prompts[i // group_size].text, text, prompts[i // group_size].answer, lengths[i], finished[i])
+            Context(prompts[i // group_size].text, text, prompts[i // group_size].answer, lengths[i], finished[i], strings[i])
             for i, text in enumerate(rollout.texts)
         ]
         scored = self.mix(contexts)
@@ -93,6 +94,13 @@ class Collector:
         times = {"time/sampling": sampled - clock, "time/scoring": time.perf_counter() - sampled}
         rewards = torch.tensor([s.total for s in scored], dtype=torch.float32, device=policy.device)
         return Experience(rollout, sequences, list(prompts), scored, gold, rewards, reference, times)
+
+    def _strings(self, ids: Tensor, lengths: list[int]) -> list[tuple[str, ...]]:
+        """Each response's tokens as text, where a reward asks for them: it is much decoding."""
+        if not (self.mix.by_token or (self.gold and self.gold.by_token)):
+            return [()] * len(lengths)
+        rows = zip(ids.tolist(), lengths, strict=True)
+        return [tuple(token_strings(self.policy.tokenizer, row[:length])) for row, length in rows]
 
     def evaluate(self, step: int) -> Generator[Event, None, dict[str, float]]:
         """``eval/…`` metrics on the held-out prompts, as the return value; the same prompts and luck each time. Yields a few samples."""
@@ -177,6 +185,16 @@ def online_metrics(experience: Experience) -> dict[str, float]:
     for name in experience.scored[0].parts:
         metrics[f"reward/{name}"] = sum(s.parts[name] for s in experience.scored) / len(experience.scored)
     return metrics
+
+
+def earned_rewards(scored: Sequence[Scored], mask: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Where the rewards are due: → ((N,) at the end of the response, (N, T) at the tokens that earned them, or None where none says so)."""
+    if not any(s.earned for s in scored):
+        return torch.tensor([s.total for s in scored], dtype=torch.float32, device=mask.device), None
+    length = mask.shape[1]
+    rows = [[*s.earned, *[0.0] * (length - len(s.earned))] for s in scored]
+    at_end = torch.tensor([s.at_end for s in scored], dtype=torch.float32, device=mask.device)
+    return at_end, torch.tensor(rows, dtype=torch.float32, device=mask.device)
 
 
 def advantage_metrics(advantages: Tensor, mask: Tensor) -> dict[str, float]:

@@ -316,11 +316,10 @@ class Policy:
 
     def logprobs_and_values(
         self, sequences: Sequences, temperature: float = 1.0, entropy: bool = False
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Also the critic's V(s_t), (N, T), of the state before each response token, and the entropy (N, T) if wanted."""
-        assert self.value_head is not None
-        parts = response_parts(self.model, sequences, states=True)
-        values = self.value_head(states_of(parts).float()).squeeze(-1)
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Also the critic's V(s_t), (N, T), of the state before each response token if there is one, and the entropy (N, T) if wanted."""
+        parts = response_parts(self.model, sequences, states=self.value_head is not None)
+        values = None if self.value_head is None else self.value_head(states_of(parts).float()).squeeze(-1)
         entropies = torch.cat([ops.entropy(part.logits, temperature) for part in parts], 1) if entropy else None
         return logprobs_of(parts, temperature), values, entropies
 

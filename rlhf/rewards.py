@@ -1,8 +1,9 @@
 """Reward functions: a response goes in, a number comes out. A run trains on a weighted mix of them.
 
-A reward function sees one response at a time (`Context`) and its own validated options. `REWARDS` is the table that the pages, the command
-line and the configs read; `register` adds to it. A function that raises, or returns something that is not a finite number, stops the run
-with a `RewardError` that names the reward, the prompt and the response: a silent 0 would be trained on as if it were an opinion.
+A reward function sees one response at a time (`Context`) and its own validated options. It gives one number for the whole response, or
+one for each of its tokens: then it is known where the response earned it (a process reward). `REWARDS` is the table that the pages, the
+command line and the configs read; `register` adds to it. A function that raises, or returns something that is not a finite number, stops
+the run with a `RewardError` that names the reward, the prompt and the response: a silent 0 would be trained on as if it were an opinion.
 
 The module is free of torch. A reward that needs a model overrides `RewardFunction.score_all`, which gets the whole batch at once.
 """
@@ -26,20 +27,42 @@ if TYPE_CHECKING:
 
 
 class Context(NamedTuple):
-    """What a reward function may look at. ``tokens`` counts the response's tokens, its end included; ``finished``: it ended by itself."""
+    """What a reward function may look at. ``tokens`` counts the response's tokens, its end included; ``finished``: it ended by itself.
+
+    ``strings``: the text of each token, for rewards that are earned ``by_token`` in a response that a policy wrote.
+    """
 
     prompt: str
     response: str
     answer: str | None
     tokens: int
     finished: bool
+    strings: tuple[str, ...] = ()
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """What a reward for each token is given for: the tokens' texts; the characters of a text that has no tokens yet."""
+        return self.strings or tuple(self.response)
 
 
 class Scored(NamedTuple):
-    """``total`` = Σ weight · part over the mix; ``parts``: each function's own score by name, before its weight."""
+    """``total`` = Σ weight · part over the mix; ``parts``: each function's own score by name, before its weight.
+
+    ``earned``: the weighted rewards of the functions that say where, by token; empty where none does. The rest of the total,
+    ``at_end``, belongs to the response as a whole.
+    """
 
     total: float
     parts: dict[str, float]
+    earned: tuple[float, ...] = ()
+
+    @property
+    def at_end(self) -> float:
+        return self.total - sum(self.earned)
+
+
+Score = float | Sequence[float]
+"""One number for the response, or one for each of its tokens (`Context.pieces`), whose sum is the score."""
 
 
 class Options(BaseModel):
@@ -50,22 +73,26 @@ class Options(BaseModel):
 
 @dataclass(frozen=True)
 class RewardFunction:
-    """A named reward with its ``explanation`` (one line), ``options`` model and the ``range`` of its scores in words."""
+    """A named reward with its ``explanation`` (one line), ``options`` model and the ``range`` of its scores in words.
+
+    ``by_token``: it says where a response earned its score, with one number for each token.
+    """
 
     name: str
     explanation: str
-    score: Callable[[Context, Any], float]
+    score: Callable[[Context, Any], Score]
     options: type[BaseModel] = Options
     range: str = "any number"
     needs_answer: bool = False
+    by_token: bool = False
 
-    def score_all(self, contexts: Sequence[Context], options: BaseModel) -> list[float]:
+    def score_all(self, contexts: Sequence[Context], options: BaseModel) -> Sequence[Score]:
         """One score for each context. Reward models override this to score a batch in one pass.
 
         Raises:
             RewardError: the function raised on one of the contexts.
         """
-        scores = []
+        scores: list[Score] = []
         for context in contexts:
             if self.needs_answer and context.answer is None:
                 raise failure(
@@ -128,6 +155,18 @@ def _correct(context: Context, options: Options) -> float:
     if wanted is None:
         return float(context.response.strip() == answer.strip())
     return float(last_number(context.response) == wanted)
+
+
+def _digits(context: Context, options: Options) -> list[float]:
+    """Each character of the answer that stands at its place earns 1 / (the answer's length), at the token that wrote it."""
+    wanted = (context.answer or "").strip()
+    earned, place = [], 0
+    for piece in context.pieces:
+        text = piece if place else piece.lstrip()
+        right = sum(a == b for a, b in zip(text, wanted[place:], strict=False))  # beyond the answer's end nothing is earned
+        earned.append(right / max(1, len(wanted)))
+        place += len(text)
+    return earned
 
 
 # ---------------------------------------------------------------- format
@@ -300,7 +339,7 @@ class RewardModelFunction(RewardFunction):
         return [(score - scorer.mean) / scorer.deviation for score in scores] if options.normalise else scores
 
 
-def _one_score(context: Context, options: RewardModelOptions) -> float:
+def _one_score(context: Context, options: RewardModelOptions) -> Score:
     return REWARDS["reward_model"].score_all([context], options)[0]
 
 
@@ -309,6 +348,14 @@ for _function in (
     RewardFunction("negative", "Sad words score high, glad ones low (minus VADER's sentiment).", _negative, range="−1 to 1"),
     RewardFunction(
         "correct", "1 if the last number of the response is the prompt's answer, else 0.", _correct, range="0 or 1", needs_answer=True
+    ),
+    RewardFunction(
+        "digits",
+        "Share of the answer's digits at their place, each earned at its own token (a process reward).",
+        _digits,
+        range="0 to 1",
+        needs_answer=True,
+        by_token=True,
     ),
     RewardFunction("format", "1 if the whole response has the wanted form, else 0.", _format, FormatOptions, "0 or 1"),
     RewardFunction("length", "1 at the wanted number of tokens, falling smoothly to 0 on both sides.", _length, LengthOptions, "0 to 1"),
@@ -349,6 +396,11 @@ class RewardMix:
         return any(function.needs_answer for _, function, _, _ in self.terms)
 
     @property
+    def by_token(self) -> bool:
+        """Whether some function says where in a response its score was earned."""
+        return any(function.by_token for _, function, _, _ in self.terms)
+
+    @property
     def names(self) -> list[str]:
         """The keys of `Scored.parts`."""
         return [name for name, _, _, _ in self.terms]
@@ -360,16 +412,22 @@ class RewardMix:
             RewardError: a function raised, or gave something that is not a finite number.
         """
         columns: dict[str, list[float]] = {}
-        for name, function, options, _ in self.terms:
+        earned: list[list[float]] = [[] for _ in contexts]
+        for name, function, options, weight in self.terms:
             scores = function.score_all(contexts, options)
             if len(scores) != len(contexts):
                 what = f"The reward “{name}” gave {len(scores)} scores for {len(contexts)} responses."
                 raise RewardError(what, "It must give one for each.")
-            columns[name] = [_finite(name, context, score) for context, score in zip(contexts, scores, strict=True)]
+            columns[name] = []
+            for context, score, sofar in zip(contexts, scores, earned, strict=True):
+                if isinstance(score, Sequence) and not isinstance(score, str):
+                    _add(name, context, score, weight, sofar)
+                    score = sum(score)
+                columns[name].append(_finite(name, context, score))
         scored = []
         for i in range(len(contexts)):
             parts = {name: column[i] for name, column in columns.items()}
-            scored.append(Scored(sum(weight * parts[name] for name, _, _, weight in self.terms), parts))
+            scored.append(Scored(sum(weight * parts[name] for name, _, _, weight in self.terms), parts, tuple(earned[i])))
         return scored
 
 
@@ -385,6 +443,16 @@ def _options(function: RewardFunction, given: dict[str, Any]) -> BaseModel:
         message = problem["msg"].removeprefix("Value error, ")
         name = f" “{where}”" if where else "s"
         raise RewardError(f"The reward “{function.name}” cannot use its option{name}: {message}.", "Change the option.") from None
+
+
+def _add(name: str, context: Context, scores: Sequence[float], weight: float, earned: list[float]) -> None:
+    """Add a function's rewards by token, weighted, to what the others ``earned``, in place."""
+    if len(scores) != len(context.pieces):
+        what = f"gave {len(scores)} numbers for a response of {len(context.pieces)} tokens"
+        raise failure(name, context, what, "It must give one for each of context.pieces, or one for the whole response.")
+    earned.extend([0.0] * (len(scores) - len(earned)))
+    for place, score in enumerate(scores):
+        earned[place] += weight * _finite(name, context, score)
 
 
 def _finite(name: str, context: Context, score: Any) -> float:

@@ -260,6 +260,7 @@ def _metrics(config: Any, step: int, luck: random.Random) -> dict[str, float]:
         return {**metrics, "loss/kl": 0.1 * metrics["kl"]}
     return {
         **metrics,
+        "policy/approxkl": 0.002 * (1 + progress),
         "loss/value": abs(noisy(0.4 - 0.3 * progress)),
         "values/explained_variance": noisy(0.7 * progress, 0.05),
         "values/mean": reward / 2,

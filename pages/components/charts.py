@@ -32,11 +32,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Chart:
     """``series``: metric keys drawn together, the first names the chart. ``band``: key of a spread around the first series.
-    ``distribution``: a distribution of the step's event whose percentiles are drawn instead of lines."""
+    ``distribution``: a distribution of the step's event whose percentiles are drawn instead of lines.
+    ``optional``: of a variant; drawn for runs that measure it."""
 
     series: tuple[str, ...]
     band: str = ""
     distribution: str = ""
+    optional: bool = False
 
     @property
     def key(self) -> str:
@@ -54,7 +56,15 @@ _ONLINE = (
 )
 CHARTS: dict[str, tuple[Chart, ...]] = {
     "grpo": (*_ONLINE, Chart(("frac_reward_zero_std",))),
-    "ppo": (*_ONLINE, Chart(("loss/value",)), Chart(("values/explained_variance",))),
+    "ppo": (
+        *_ONLINE,
+        Chart(("loss/value",), optional=True),
+        Chart(("values/explained_variance",), optional=True),
+        Chart(("policy/approxkl",)),
+        Chart(("policy/approxkl_after",), optional=True),
+        Chart(("policy/penalty_coef",), optional=True),
+        Chart(("epochs",), optional=True),
+    ),
     "dpo": (
         Chart(("rewards/margins",)),
         Chart(("rewards/accuracies",)),
@@ -92,8 +102,8 @@ _PARTS = (theme.GREEN, theme.PURPLE, theme.SKY)
 
 
 def charts_of(feed: Feed, algorithm: str) -> tuple[Chart, ...]:
-    """The charts of a run: its algorithm's, and the parts of the reward where it is a mix."""
-    charts = CHARTS.get(algorithm, ())
+    """The charts of a run: its algorithm's and its variant's, and the parts of the reward where it is a mix."""
+    charts = tuple(chart for chart in CHARTS.get(algorithm, ()) if not chart.optional or chart.key in feed.columns)
     parts = tuple(sorted(key for key in feed.columns if key.startswith("reward/")))
     more = ((Chart(("gold",)),) if "gold" in feed.columns else ()) + ((Chart(parts),) if len(parts) > 1 else ())
     return (*charts[:1], *more, *charts[1:])

@@ -58,6 +58,14 @@ LABELS = {
     "checkpoint_every": "Checkpoint every … steps",
     "sample_prompts": "Prompts kept per step",
     "n": "Words in a sequence",
+    "kl_in": "KL in",
+    "kl_estimator": "KL estimator",
+    "target_kl": "Stop epochs at KL",
+    "missing_eos_penalty": "Missing-end penalty",
+    "reward_at": "Reward paid",
+    "n_steps": "Rewards before the critic",
+    "penalty_coef": "Penalty coefficient",
+    "penalty_target": "Penalty target (KL)",
 }
 _BOUND_WORDS = {
     "greater_than_equal": "must be at least {ge}",

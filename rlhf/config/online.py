@@ -64,6 +64,11 @@ class OnlineConfig(Config):
     def responses_per_prompt(self) -> int:
         raise TypeError(f"{type(self).__name__} must say how many responses a prompt gets")
 
+    @property
+    def further_passes(self) -> int:
+        """Forward passes over a step's batch beside those of the updates and of the reference; for the estimate of its time."""
+        return int(self.epochs * self.minibatches > 1)
+
     @model_validator(mode="after")
     def _whole_minibatches(self) -> Self:
         n = self.prompts_per_step * self.responses_per_prompt

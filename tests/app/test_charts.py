@@ -56,12 +56,12 @@ def test_reward_card_has_band_curve_and_heldout_points(feed: Feed):
 def test_every_chart_of_every_algorithm_has_data(tmp_path: Path, algorithm: str):
     feed = Feed(canned_run(tmp_path, algorithm, steps=6, weights=False))
     feed.read()
-    for chart in charts.CHARTS[algorithm]:
+    for chart in charts.charts_of(feed, algorithm):
         for is_dark in (False, True):
             drawn = card(feed, chart, algorithm=algorithm, is_dark=is_dark, smooth=0.6, log=True, selected=3)
             assert any(trace["x"] for trace in drawn["data"]), chart.key
             assert drawn["layout"]["shapes"][0]["x0"] == 3
-    shown = {key for chart in charts.CHARTS[algorithm] for key in (*chart.series, chart.band)}
+    shown = {key for chart in charts.charts_of(feed, algorithm) for key in (*chart.series, chart.band)}
     every = {key for key in feed.columns if not key.startswith("eval/")}
     assert set(charts.extra_keys(feed, algorithm)) == every - shown  # nothing that is measured cannot be plotted
 

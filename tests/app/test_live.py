@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components import formula, samples
+from pages.components import formula, formula_ppo, samples
 from pages.components.state import Feed
 from rlhf import runs
 from rlhf.runs import Run
@@ -186,7 +186,7 @@ def test_k3_by_hand():
 def test_gae_by_hand():
     """γ = 1, λ = ½, values 1, 2, rewards −0.1, 3: δ₁ = 3 − 2 = 1 = A₁; δ₀ = −0.1 + 2 − 1 = 0.9, A₀ = 0.9 + ½·1 = 1.4."""
     answer = response(logprobs=[-1.0, -1.0], old_logprobs=[-1.0, -1.0], ref_logprobs=[-2.0, -1.5], values=[1.0, 2.0], rewards=[-0.1, 3.0])
-    first, last = formula.gae_terms(answer, 0, 1.0, 0.5, 0.1), formula.gae_terms(answer, 1, 1.0, 0.5, 0.1)
+    first, last = formula_ppo.gae_terms(answer, 0, 1.0, 0.5, 0.1), formula_ppo.gae_terms(answer, 1, 1.0, 0.5, 0.1)
     assert (first.delta, first.next_advantage, first.advantage) == pytest.approx((0.9, 1.0, 1.4))
     assert first.final_reward is None and first.kl_penalty == pytest.approx(0.1)
     assert (last.delta, last.next_value, last.advantage, last.final_reward) == pytest.approx((1.0, 0.0, 1.0, 0.5))
@@ -225,7 +225,7 @@ def test_formula_agrees_with_the_engine():
     terms = [formula.surrogate(answer, t, 0.2, 0.2).value - 0.1 * formula.kl_term(answer, t).k3 for t in range(n)]  # type: ignore[union-attr]
     assert -sum(terms) / n == pytest.approx(float(loss))
     advantages, _returns = gae(ref, old, mask, 1.0, 0.95)
-    assert [formula.gae_terms(answer, t, 1.0, 0.95, 0.1).advantage for t in range(n)] == pytest.approx(advantages[0].tolist())
+    assert [formula_ppo.gae_terms(answer, t, 1.0, 0.95, 0.1).advantage for t in range(n)] == pytest.approx(advantages[0].tolist())
     record = {
         side: {"tokens": {"logprobs": a[0].tolist(), "ref_logprobs": b[0].tolist()}}
         for side, a, b in (("chosen", new, ref), ("rejected", old, new))

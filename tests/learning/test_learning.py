@@ -41,6 +41,33 @@ def test_ppo_makes_stories_sad():
     assert after["eval/kl"] < 0.5
 
 
+PPO_VARIANTS = {
+    "actor only": {"critic": "none"},
+    "penalty, fixed": {"objective": "penalty", "penalty_rule": "fixed"},
+    "penalty, adaptive": {"objective": "penalty"},
+    "td": {"advantage_estimator": "td"},
+    "n_step": {"advantage_estimator": "n_step"},
+    "monte_carlo": {"advantage_estimator": "monte_carlo"},
+    "dual clip": {"dual_clip": 3.0},
+    "k2 in the loss": {"kl_in": "loss", "kl_estimator": "k2"},
+    "k3 in the loss": {"kl_in": "loss", "kl_estimator": "k3"},
+    "target KL": {"target_kl": 0.01, "epochs": 4},
+}
+
+
+@pytest.mark.parametrize("variant", PPO_VARIANTS)
+def test_every_variant_of_ppo_makes_stories_sad(variant):
+    """Short answers, few steps, a high learning rate."""
+    small = {"model": "story", "reward": "negative", "steps": 10, "max_new_tokens": 16, "learning_rate": 4e-4, "beta": 0.02}
+    before, after = held_out("ppo", **small, eval_every=0, **PPO_VARIANTS[variant])
+    assert after["eval/reward"] > before["eval/reward"] + 0.1
+
+
+def test_ppo_learns_digits_from_rewards_at_their_tokens():
+    before, after = held_out("ppo", model="sums", reward="digits", critic="none", prompts_per_step=64, steps=40, eval_every=0)
+    assert after["eval/reward"] > before["eval/reward"] + 0.03
+
+
 def test_dpo_learns_the_shipped_pairs():
     before, after = held_out("dpo", model="story", steps=14, eval_every=0)
     assert before["eval/rewards/accuracies"] == 0.5
