@@ -5,7 +5,7 @@ A batch of n pairs is 2n sequences: the chosen answers, then the rejected ones.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -43,9 +43,13 @@ def samples(
     rewards: Tensor,
     step: int,
     part: str,
+    more: Mapping[str, Any] | None = None,
     **columns: Tensor,
 ) -> Iterator[Event]:
-    """A record for each of ``pairs``, the first of those in ``sequences``; ``rewards`` (2n,), ``columns`` (2n, T) by token."""
+    """A record for each of ``pairs``, the first of those in ``sequences``.
+
+    ``rewards`` (2n,); ``columns`` (2n, T) by token; ``more``: what all the records say.
+    """
     worth, lengths = rewards.tolist(), sequences.response_mask.sum(1).tolist()
     n = len(worth) // 2
 
@@ -56,5 +60,5 @@ def samples(
         return {"text": text, "reward": round(worth[row], 6), "tokens": tokens}
 
     for i, pair in enumerate(pairs):
-        record = {"split": part, "prompt": pair.prompt, "label": pair.label, "margin": round(worth[i] - worth[i + n], 6)}
+        record = {"split": part, "prompt": pair.prompt, "label": pair.label, "margin": round(worth[i] - worth[i + n], 6), **(more or {})}
         yield Sample(step, record | {"chosen": side(i, pair.chosen), "rejected": side(i + n, pair.rejected)})

@@ -57,17 +57,6 @@ class KL:
     k3: float
 
 
-@dataclass(frozen=True)
-class Pair:
-    """DPO's terms: Δ of each answer is Σ(log π − log π_ref) over its tokens."""
-
-    chosen: float
-    rejected: float
-    margin: float
-    probability: float
-    loss: float
-
-
 def at(tokens: Mapping[str, Sequence[float]], name: str, t: int, default: float | None = None) -> float:
     column = tokens.get(name)
     if column is None or t >= len(column):
@@ -101,17 +90,6 @@ def kl_term(response: Mapping[str, Any], t: int) -> KL | None:
     return KL(logprob, ref, logprob - ref, k3(logprob, ref))
 
 
-def pair_terms(record: Mapping[str, Any], beta: float, label_smoothing: float = 0.0) -> Pair:
-    def moved(side: str) -> float:
-        tokens = record[side]["tokens"]
-        return sum(tokens["logprobs"]) - sum(tokens["ref_logprobs"])
-
-    chosen, rejected = moved("chosen"), moved("rejected")
-    margin = beta * (chosen - rejected)
-    loss = (1 - label_smoothing) * preference_loss(margin) + label_smoothing * preference_loss(-margin)
-    return Pair(chosen, rejected, margin, preference_probability(margin, 0.0), loss)
-
-
 # ---------------------------------------------------------------- drawing
 
 
@@ -133,8 +111,10 @@ TICK = r"\;\textcolor{#009E73}{\checkmark}"
 
 def explain(algorithm: str, config: Mapping[str, Any], record: Mapping[str, Any], place: int | str, t: int | None) -> None:
     """Draw the formula of ``algorithm`` for token ``t`` of the response at ``place`` (an index; "chosen"/"rejected" for a pair)."""
+    from pages.components import formula_grpo, formula_pairs, formula_ppo  # which are written with the words of this module
+
     if algorithm == "dpo":
-        _explain_dpo(config, record, str(place), t)
+        formula_pairs.explain(config, record, str(place), t)
         return
     if algorithm == "reward_model":
         _explain_reward_model(config, record, str(place), t)
@@ -142,20 +122,20 @@ def explain(algorithm: str, config: Mapping[str, Any], record: Mapping[str, Any]
     response = record["responses"][place]
     if t is None:
         return
-    _token_line(response, t)
+    token_line(response, t)
     if algorithm == "sft":
         _explain_sft(response, t)
         return
     if record.get("split") == "heldout":
         st.caption(_("A held-out answer: it is measured and not trained on, so it has no advantage and no term in the loss."))
         if (kl := kl_term(response, t)) is not None:
-            block(*_kl_lines(kl))
+            block(*kl_lines(kl))
+    elif algorithm == "online_dpo":
+        formula_pairs.explain_group(config, record, int(place), t)
     elif algorithm == "ppo":
-        from pages.components import formula_ppo  # which is written with the words of this module
-
         formula_ppo.explain(config, response, t)
     else:
-        _explain_grpo(config, response, t)
+        formula_grpo.explain(config, response, t)
 
 
 def _explain_sft(response: Mapping[str, Any], t: int) -> None:
@@ -203,7 +183,7 @@ def _explain_reward_model(config: Mapping[str, Any], record: Mapping[str, Any], 
     st.caption(_("Only the score after the last token enters the loss; those before show what the model reacts to."))
 
 
-def _token_line(response: Mapping[str, Any], t: int) -> None:
+def token_line(response: Mapping[str, Any], t: int) -> None:
     tokens = response["tokens"]
     string = tokens["strings"][t] if t < len(tokens["strings"]) else ""
     probability = math.exp(at(tokens, "logprobs", t))
@@ -247,61 +227,8 @@ def surrogate_note(s: Surrogate) -> str:
     return _("Both branches are equal: the ratio is inside the clip range.")
 
 
-def _kl_lines(kl: KL) -> list[str]:
+def kl_lines(kl: KL) -> list[str]:
     return [
         rf"d=\log\pi_\theta-\log\pi_{{\text{{ref}}}}={result(kl.logprob)}-{tex(kl.ref_logprob)}={result(kl.d)}",
         rf"D_{{\text{{KL}}}}=e^{{-d}}-1+d={result(kl.k3)}\ \text{{nats}}",
     ]
-
-
-def _explain_grpo(config: Mapping[str, Any], response: Mapping[str, Any], t: int) -> None:
-    s = surrogate(response, t, float(config.get("epsilon_low", 0.2)), float(config.get("epsilon_high", 0.2)))
-    beta = float(config.get("beta", 0.0))
-    one_update = int(config.get("epochs", 1)) * int(config.get("minibatches", 1)) == 1
-    kl = kl_term(response, t)
-    length = len(response["tokens"]["ids"])
-    k3_value = kl.k3 if kl else 0.0
-    put_in = rf"\tfrac{{1}}{{{length}}}\,\big({result(s.value)}-{result(beta)}\cdot{tex(k3_value)}\big)"
-    st.caption(_("Â is the response's reward against its own group: (reward − mean) / (spread + 0.0001). All its tokens share it."))
-    block(
-        rf"\hat A={result(s.advantage)}",
-        *surrogate_lines(s, r"\hat A", one_update),
-        *(_kl_lines(kl) if kl else []),
-        rf"J_t=\tfrac{{1}}{{|o|}}\,(L_t-\beta D_{{\text{{KL}}}})={put_in}={result((s.value - beta * k3_value) / length)}",
-    )
-    st.caption(surrogate_note(s))
-    if kl is None:
-        st.caption(_("The reference was not asked at this step (β is 0), so there is no KL term."))
-    st.caption(
-        _(
-            "The loss is minus the mean over responses of the sum of J over their tokens. "
-            "The advantages of a group sum to 0, so it stays near 0 while its gradient does not."
-        )
-    )
-
-
-def _explain_dpo(config: Mapping[str, Any], record: Mapping[str, Any], side: str, t: int | None) -> None:
-    beta = float(config.get("beta", 0.1))
-    smoothing = float(config.get("label_smoothing", 0.0))
-    pair = pair_terms(record, beta, smoothing)
-    put_in = rf"\sigma\big({result(beta)}\cdot({result(pair.chosen)}-{tex(pair.rejected)})\big)"
-    loss = r"-(1-\varepsilon)\log p-\varepsilon\log(1-p)" if smoothing else r"-\log p"
-    block(
-        rf"\Delta_w=\log\pi_\theta(y_w)-\log\pi_{{\text{{ref}}}}(y_w)={result(pair.chosen)}",
-        rf"\Delta_l=\log\pi_\theta(y_l)-\log\pi_{{\text{{ref}}}}(y_l)={result(pair.rejected)}",
-        rf"p=\sigma\big(\beta(\Delta_w-\Delta_l)\big)={put_in}={result(pair.probability)}",
-        rf"\mathcal{{L}}={loss}={result(pair.loss)}",
-    )
-    st.caption(
-        _(
-            "The policy prefers the chosen answer with a probability of {p}. "
-            "The gradient's weight is the rest, {rest}: a pair that is learned teaches little more."
-        ).format(p=number(pair.probability, "share"), rest=number(1 - pair.probability, "share"))
-    )
-    if t is None or side not in ("chosen", "rejected"):
-        return
-    answer = record[side]
-    _token_line(answer, t)
-    if (kl := kl_term(answer, t)) is not None:
-        letter, whole = ("w", pair.chosen) if side == "chosen" else ("l", pair.rejected)
-        block(_kl_lines(kl)[0], rf"\Delta_{letter}=\textstyle\sum_t d_t={result(whole)}")

@@ -146,7 +146,7 @@ class DPO:
         if config.variant == "kto":
             metrics["kto/kl"] = kl
         rewards = self._implicit_rewards(latest, reference, mask)
-        yield from self._samples(pairs, sequences, latest, reference, step, "train")
+        yield from self._samples(pairs, sequences, latest, reference, step, "train", kl)
         yield Step(step, metrics, {"rewards/margins": [round(v, 5) for v in (rewards[:n] - rewards[n:]).tolist()[:256]]})
         if config.sync_ref_model and step % config.ref_model_sync_steps == 0:
             self.policy.renew_reference(config.ref_model_mixup_alpha)
@@ -159,12 +159,20 @@ class DPO:
         return torch.cat(rewards_of(self.config.variant, chosen, rejected, self.config.beta, chosen_lengths, rejected_lengths))
 
     def _samples(
-        self, pairs: Sequence[PreferencePair], sequences: Sequences, logprobs: Tensor, reference: Tensor | None, step: int, part: str
+        self,
+        pairs: Sequence[PreferencePair],
+        sequences: Sequences,
+        logprobs: Tensor,
+        reference: Tensor | None,
+        step: int,
+        part: str,
+        kl: float,
     ) -> Iterator[Event]:
         rewards = self._implicit_rewards(logprobs, reference, sequences.response_mask)
         shown = pairs[: self.config.sample_prompts]
         columns = {"logprobs": logprobs} if reference is None else {"logprobs": logprobs, "ref_logprobs": reference}
-        yield from samples(shown, sequences, self.policy.tokenizer, rewards, step, part, **columns)
+        more = {"kl": round(kl, 6)} if self.config.variant == "kto" else {}
+        yield from samples(shown, sequences, self.policy.tokenizer, rewards, step, part, more, **columns)
 
     @torch.no_grad()
     def evaluate(self, step: int) -> Generator[Event, None, dict[str, float]]:
@@ -180,9 +188,10 @@ class DPO:
             sequences = self._encode(*texts(pairs))
             reference = self._reference_logprobs(pairs, sequences)
             logprobs = self.policy.logprobs(sequences)
+            kl = self._mismatched_kl(pairs)
             if start == 0:
-                yield from self._samples(pairs, sequences, logprobs, reference, step, "heldout")
-            _, stats = self._loss(logprobs, reference, sequences.response_mask, self._mismatched_kl(pairs))
+                yield from self._samples(pairs, sequences, logprobs, reference, step, "heldout", kl)
+            _, stats = self._loss(logprobs, reference, sequences.response_mask, kl)
             for key, value in stats.items():
                 totals[key] = totals.get(key, 0.0) + float(value) * len(pairs)
         return {f"eval/{key}": total / len(self.heldout) for key, total in totals.items()}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components import formula, formula_ppo, samples
+from pages.components import formula, formula_grpo, formula_pairs, formula_ppo, samples
 from pages.components.state import Feed
 from rlhf import runs
 from rlhf.runs import Run
@@ -198,10 +198,15 @@ def test_pair_by_hand():
         "chosen": {"tokens": {"logprobs": [-1.0, -2.0], "ref_logprobs": [-2.0, -2.0]}},
         "rejected": {"tokens": {"logprobs": [-5.0], "ref_logprobs": [-2.0]}},
     }
-    pair = formula.pair_terms(record, 0.5)
+    for side in ("chosen", "rejected"):
+        record[side]["tokens"]["ids"] = [1] * len(record[side]["tokens"]["logprobs"])
+    pair = formula_pairs.terms({"beta": 0.5}, **record)
     assert (pair.chosen, pair.rejected, pair.margin) == (1.0, -3.0, 2.0)
     assert pair.probability == pytest.approx(1 / (1 + math.exp(-2))) and pair.loss == pytest.approx(-math.log(pair.probability))
-    assert formula.pair_terms(record, 1e4).loss == 0.0  # no overflow
+    assert pair.pull_chosen == pytest.approx(0.5 * (1 - pair.probability)) == -pair.pull_rejected
+    assert formula_pairs.terms({"beta": 1e4}, **record).loss == 0.0  # no overflow
+    ld = formula_pairs.terms({"beta": 0.5, "ld_alpha": 0.5}, **record)  # the second chosen token is beyond the other answer: half of 0
+    assert ld.chosen == 1.0 and ld.rejected == -3.0
 
 
 def test_formula_agrees_with_the_engine():
@@ -209,7 +214,8 @@ def test_formula_agrees_with_the_engine():
     torch = pytest.importorskip("torch")
     from rlhf.advantages import gae
     from rlhf.algorithms.dpo import dpo_loss
-    from rlhf.algorithms.grpo import grpo_loss
+    from rlhf.algorithms.grpo import VARIANTS, grpo_loss
+    from rlhf.pair_losses import LOSSES
 
     torch.manual_seed(0)
     n = 7
@@ -224,15 +230,31 @@ def test_formula_agrees_with_the_engine():
     )
     terms = [formula.surrogate(answer, t, 0.2, 0.2).value - 0.1 * formula.kl_term(answer, t).k3 for t in range(n)]  # type: ignore[union-attr]
     assert -sum(terms) / n == pytest.approx(float(loss))
+    for variant in VARIANTS:
+        config = {"variant": variant, "epsilon_low": 0.2, "epsilon_high": 1.5, "epochs": 2, "max_new_tokens": 9}
+        two = torch.tensor([2.0], dtype=torch.float64)
+        loss, _stats = grpo_loss(new, old, None, two, mask, 0.0, 0.2, 1.5, variant, max_completion_length=9)
+        shown = dict(answer["tokens"])
+        if variant == "gspo":  # which records the response's own ratio at each token
+            shown["ratio"] = [float((new - old).mean().exp())] * n
+        values = [formula_grpo.objective(config, formula.surrogate({**answer, "tokens": shown}, t, 0.2, 1.5))[0] for t in range(n)]
+        weight = formula_grpo.mean_weight(config, n)[1] or 1 / n  # one response is the whole batch here
+        assert -sum(values) * weight == pytest.approx(float(loss)), variant
     advantages, _returns = gae(ref, old, mask, 1.0, 0.95)
     assert [formula_ppo.gae_terms(answer, t, 1.0, 0.95, 0.1).advantage for t in range(n)] == pytest.approx(advantages[0].tolist())
     record = {
-        side: {"tokens": {"logprobs": a[0].tolist(), "ref_logprobs": b[0].tolist()}}
+        side: {"tokens": {"ids": [1] * n, "logprobs": a[0].tolist(), "ref_logprobs": b[0].tolist()}}
         for side, a, b in (("chosen", new, ref), ("rejected", old, new))
     }
     sums = [t.sum(1) for t in (new, old, ref, new)]
     loss, _stats = dpo_loss(sums[0], sums[1], sums[2], sums[3], beta=0.3, variant="sigmoid", label_smoothing=0.1)
-    assert formula.pair_terms(record, 0.3, 0.1).loss == pytest.approx(float(loss))
+    assert formula_pairs.terms({"beta": 0.3, "label_smoothing": 0.1}, **record).loss == pytest.approx(float(loss))
+    for variant in LOSSES:
+        smoothing = 0.1 if variant == "exo_pair" else 0.0
+        lengths = torch.tensor([n])
+        loss, _stats = dpo_loss(*sums, 0.3, variant, smoothing, chosen_lengths=lengths, rejected_lengths=lengths)
+        config = {"beta": 0.3, "variant": variant, "label_smoothing": smoothing}
+        assert formula_pairs.terms(config, **record).loss == pytest.approx(float(loss)), variant
 
 
 def test_token_colourings_have_a_number_for_every_token(tmp_path: Path):
