@@ -272,7 +272,7 @@ def _fit_check(fitted: Fitted, votes: tuple[Comparison, ...]) -> None:
         )
         if fitted.prior is None:
             st.caption(
-                _("Where the other votes have no finite fit, a weak prior (deviation {n}) stands in.").format(n=number(bt.WEAK_PRIOR))
+                _("Where the other votes have no finite fit, a weak prior (deviation {n}) stands in.").format(n=f"{bt.WEAK_PRIOR:g}")
             )
     with right:
         st.markdown(f"**{_('Circles')}**")

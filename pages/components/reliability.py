@@ -67,7 +67,7 @@ def card(measured: tuple[int, Sequence[float]] | None, colour: str, is_dark: boo
             {"text": number(found.accuracy, "share"), "name": _("observed"), "colour": colour},
         ]
     return {
-        "title": _("Reliability, held-out"), "values": values, "several": True, "still": True, "linear": "", "data": data,
+        "title": _("Reliability"), "values": values, "several": True, "still": True, "linear": "", "data": data,
         "layout": {"uirevision": "reliability", **layout(x_title)},
         "definition": _(
             "Held-out pairs in bins by σ(margin), the probability that the model gives the answer it prefers; "

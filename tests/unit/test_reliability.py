@@ -62,7 +62,7 @@ def votes(strengths: list[float], each: int, seed: int) -> np.ndarray:
 
 
 def test_every_vote_is_predicted_once_and_by_the_others_only():
-    """Two items, 3 : 1, each vote its own part. Without a win 2 : 1 is left, P = ⅔; without the loss 3 : 0, where a weak prior stands in."""
+    """Two items, 3 : 1, each vote its own part. Without a win 2 : 1 is left, P = ⅔; without the loss 3 : 0, with a weak prior."""
     chance, outcome = bt.cross_validated(bt.fit([[0, 3], [1, 0]]), folds=4)
     assert list(outcome) == [1.0] * 4  # from the winner's side
     assert chance[:3] == pytest.approx([2 / 3] * 3) and chance[3] < 0.05
