@@ -19,7 +19,8 @@ def points(bins: Sequence[Bin], name: str, colour: str) -> dict[str, Any]:
     """A point for each bin, as large as it has votes, with its 95 % interval; a plotly trace as a plain dict."""
     most = max((b.votes for b in bins), default=1.0)
     return {
-        "type": "scatter", "mode": "markers", "name": name, "x": [b.predicted for b in bins], "y": [b.observed for b in bins],
+        "type": "scatter", "mode": "markers", "cliponaxis": False, "name": name,
+        "x": [b.predicted for b in bins], "y": [b.observed for b in bins],
         "marker": {"color": colour, "size": [7 + 9 * (b.votes / most) ** 0.5 for b in bins]},
         "error_y": {
             "type": "data", "array": [b.high - b.observed for b in bins], "arrayminus": [b.observed - b.low for b in bins],
@@ -40,7 +41,7 @@ def layout(x_title: str = "") -> dict[str, Any]:
     return {
         "hovermode": "closest",
         "xaxis": {"title": {"text": x_title or _("predicted share of the favourite")}, "tickformat": ".0%", "range": [0.48, 1.02]},
-        "yaxis": {"title": {"text": _("observed")}, "tickformat": ".0%", "range": [-0.02, 1.04]},
+        "yaxis": {"title": {"text": _("observed")}, "tickformat": ".0%", "range": [-0.04, 1.06]},
     }
 
 
