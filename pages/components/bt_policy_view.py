@@ -59,7 +59,7 @@ def show(measured: Measured) -> None:
     )  # fmt: skip
     if measured.left_out:
         st.caption(_("{n} pairs are left out: they are longer than the model's context, or have no prompt.").format(n=measured.left_out))
-    parts = {"heldout": (_("Held out"), measured.heldout), "trained": (_("Trained on"), measured.trained)}
+    parts = {"heldout": (_("Held out"), measured.heldout), "trained": (_("Seen in training"), measured.trained)}
     there = {key: part for key, part in parts.items() if part[1].preferences}
     if not there:
         st.info(_("None of the pairs can be read by this model."), icon=":material/info:")

@@ -173,7 +173,7 @@ def test_a_policys_preferences_held_out_and_trained_on(root: Path):
     data = run.load_data()
     assert [p.pair for p in measured.heldout.preferences] == list(data.heldout)
     assert [p.pair for p in measured.trained.preferences] == list(data.train)
-    assert "Held out: 2 pairs" in texts(at) and "Trained on: 6 pairs" in texts(at) and "σ(0) = ½" in texts(at)
+    assert "Held out: 2 pairs" in texts(at) and "Seen in training: 6 pairs" in texts(at) and "σ(0) = ½" in texts(at)
     heldout, trained = shares(at)
     assert list(heldout["who"]) == ["policy, before", "policy, step 4"] and heldout["prefers the chosen"][0] == "50.0 %"
     right = sum(p.log_ratio > 0 for p in measured.trained.preferences)
