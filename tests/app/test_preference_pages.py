@@ -149,9 +149,7 @@ def test_a_fit_that_fails_names_the_items():
 
 def own(**link: str) -> AppTest:
     """The third tab."""
-    at = open_page("bradley_terry", **link)
-    at.session_state["bt/tab"] = "The model's own preferences"
-    return at.run()
+    return open_page("bradley_terry", {"bt/tab": "The model's own preferences"}, **link)
 
 
 def shares(at: AppTest) -> list[pd.DataFrame]:
