@@ -180,9 +180,7 @@ def groups(wins: ArrayLike, ties: ArrayLike | None = None) -> tuple[list[list[in
     return sorted(weak, key=lambda g: (-len(g), g)), sorted(strong, key=lambda g: (-len(g), g))
 
 
-def fit(
-    wins: ArrayLike, ties: ArrayLike | None = None, prior_deviation: float | None = None, names: Sequence[str] | None = None
-) -> Fit:
+def fit(wins: ArrayLike, ties: ArrayLike | None = None, prior_deviation: float | None = None, names: Sequence[str] | None = None) -> Fit:
     """Strengths by maximum likelihood, or the mode under a prior.
 
     Args:
