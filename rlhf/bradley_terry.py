@@ -32,6 +32,7 @@ Floats = NDArray[np.float64]
 ELO_PER_NAT = 400 / math.log(10)  # Elo's scale: 400 points are odds of ten to one
 MAX_ITERATIONS = 100
 TOLERANCE = 1e-10
+WEAK_PRIOR = 10.0  # deviation: keeps what has no finite fit finite, and changes little else
 
 
 @overload
@@ -137,7 +138,7 @@ def _outcomes(strengths: Floats, nu: float) -> tuple[Floats, Floats, Floats]:
     return row / total, column / total, tie / total
 
 
-def _counts(wins: ArrayLike, ties: ArrayLike | None) -> tuple[Floats, Floats]:
+def _counts(wins: ArrayLike, ties: ArrayLike | None, names: Sequence[str] | None = None) -> tuple[Floats, Floats]:
     """Checked counts; ties are made symmetric, each counted once in both places."""
     won = np.array(wins, np.float64)
     if won.ndim != 2 or won.shape[0] != won.shape[1] or not won.size:
@@ -151,8 +152,8 @@ def _counts(wins: ArrayLike, ties: ArrayLike | None) -> tuple[Floats, Floats]:
         if not np.isfinite(counts).all() or (counts < 0).any():
             raise DataError(f"The table of {name} holds a number that is negative or not finite.", "Votes are counted: 0, 1, 2, …")
         if np.diag(counts).any():
-            item = int(np.flatnonzero(np.diag(counts))[0])
-            raise DataError(f"Item {item} is compared with itself.", "Remove these votes: they say nothing.")
+            item = _called(int(np.flatnonzero(np.diag(counts))[0]), names)
+            raise DataError(f"{item[0].upper()}{item[1:]} is compared with itself.", "Remove these votes: they say nothing.")
     if not np.array_equal(tied, tied.T):
         raise DataError("The table of ties is not symmetric.", "A tie of a and b is a tie of b and a: give the same count in both places.")
     if len(won) < 2:
@@ -160,6 +161,10 @@ def _counts(wins: ArrayLike, ties: ArrayLike | None) -> tuple[Floats, Floats]:
     if not won.any() and not tied.any():
         raise DataError("There are no votes.", "Collect or upload at least one.")
     return won, tied
+
+
+def _called(item: int, names: Sequence[str] | None) -> str:
+    return f"item {item}" if names is None else f"“{names[item]}”"
 
 
 def groups(wins: ArrayLike, ties: ArrayLike | None = None) -> tuple[list[list[int]], list[list[int]]]:
@@ -175,30 +180,30 @@ def groups(wins: ArrayLike, ties: ArrayLike | None = None) -> tuple[list[list[in
     return sorted(weak, key=lambda g: (-len(g), g)), sorted(strong, key=lambda g: (-len(g), g))
 
 
-def fit(wins: ArrayLike, ties: ArrayLike | None = None, prior_deviation: float | None = None) -> Fit:
+def fit(wins: ArrayLike, ties: ArrayLike | None = None, prior_deviation: float | None = None, names: Sequence[str] | None = None) -> Fit:
     """Strengths by maximum likelihood, or the mode under a prior.
 
     Args:
         wins: (K, K) counts, row beats column.
         ties: (K, K) symmetric counts, each tie counted in both places; None or all 0: no ties.
         prior_deviation: of a normal prior on each strength around 0, which keeps items that never lost, or that were never compared with
-        the
-            others, at a finite place. None: no prior.
+            the others, at a finite place. None: no prior.
+        names: (K) what errors call the items; None: by their number.
 
     Raises:
         DataError: bad counts, or no finite answer without a prior; it names an item in the way.
     """
-    won, tied = _counts(wins, ties)
+    won, tied = _counts(wins, ties, names)
     if prior_deviation is None:
         weak, strong = groups(won, tied)
         if len(weak) > 1:
             raise DataError(
-                f"The items fall into {len(weak)} groups with no vote between them (item {weak[1][0]} is not in the largest).",
+                f"The items fall into {len(weak)} groups with no vote between them ({_called(weak[1][0], names)} is not in the largest).",
                 "Collect votes between the groups, leave the smaller ones out, or set a prior.",
             )
         if len(strong) > 1:
             raise DataError(
-                f"Some items have only won or only lost (for example item {strong[-1][0]}): no finite strength fits best.",
+                f"Some items have only won or only lost (for example {_called(strong[-1][0], names)}): no finite strength fits best.",
                 "Collect more votes, or set a prior.",
             )
     elif not prior_deviation > 0:
@@ -286,13 +291,41 @@ def bootstrap(fitted: Fit, samples: int = 200, seed: int = 0, prior_deviation: f
     size = len(fitted.wins)
     upper = np.triu(fitted.ties)
     counts = np.concatenate([fitted.wins.ravel(), upper.ravel()])
-    precision = (10.0 if prior_deviation is None else prior_deviation) ** -2
+    precision = (prior_deviation or WEAK_PRIOR) ** -2
     start = np.append(fitted.strengths, math.log(fitted.nu) if fitted.nu else 0.0)
     found = np.empty((samples, size))
     for i, drawn in enumerate(rng.multinomial(round(counts.sum()), counts / counts.sum(), samples)):
         won, tied = drawn[: size**2].reshape(size, size).astype(float), drawn[size**2 :].reshape(size, size).astype(float)
         found[i] = _newton(won, tied + tied.T, precision, start).strengths
     return found
+
+
+def cross_validated(fitted: Fit, folds: int = 10, seed: int = 0, prior_deviation: float | None = None) -> tuple[Floats, Floats]:
+    """Each vote as a fit to the other folds' votes predicts it: (expected score of one item, its score: 1, ½ for a tie, 0), (votes,) each.
+
+    A vote is told from the side of its winner (of the item with the smaller number for a tie), so that predictions are to be folded
+    before they are binned (``rlhf.reliability.folded``). Where the other votes have no finite fit, a weak prior stands in (deviation 10).
+    """
+    sides = [(fitted.wins, 1.0), (np.triu(fitted.ties), 0.5)]
+    votes = np.concatenate([np.repeat(np.argwhere(c > 0), c[c > 0].round().astype(int), axis=0) for c, _score in sides])
+    outcome = np.concatenate([np.full(round(c.sum()), score) for c, score in sides])
+    fold = np.random.default_rng(seed).permutation(len(votes)) % folds
+    chance = np.empty(len(votes))
+    start = np.append(fitted.strengths, math.log(fitted.nu) if fitted.nu else 0.0)  # near the answer, which is the same from anywhere
+    for i in np.unique(fold):
+        won, tied = fitted.wins.copy(), fitted.ties.copy()
+        for (a, b), score in zip(votes[fold == i], outcome[fold == i], strict=True):
+            if score == 1:
+                won[a, b] -= 1
+            else:
+                tied[a, b] -= 1
+                tied[b, a] -= 1
+        precision = 0.0 if prior_deviation is None else prior_deviation**-2
+        if prior_deviation is None and (not (won.any() or tied.any()) or len(groups(won, tied)[1]) > 1):
+            precision = WEAK_PRIOR**-2
+        score_of = _newton(won, tied, precision, start).expected_score()
+        chance[fold == i] = score_of[tuple(votes[fold == i].T)]
+    return chance, outcome
 
 
 # ---------------------------------------------------------------- reading a fit

@@ -29,7 +29,8 @@ class Phase:
 class Step:
     """One batch with all its inner updates. Step 0 comes before any update and holds ``eval/…`` only: the untouched start.
 
-    ``metrics``: see ``rlhf.metrics``; ``distributions``: at most 256 values each, for histograms.
+    ``metrics``: see ``rlhf.metrics``; ``distributions``: at most 256 values each, for histograms; those of held-out data (``eval/…``)
+    at most 1,000, sorted.
     """
 
     step: int

@@ -6,7 +6,7 @@ import importlib
 import os
 import platform
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -38,8 +38,8 @@ class Algorithm(Protocol):
         """One batch with all its inner updates; yields phases, samples and one ``Step``."""
         ...
 
-    def evaluate(self, step: int) -> Generator[Event, None, dict[str, float]]:
-        """``eval/…`` metrics on held-out data, as the generator's return value."""
+    def evaluate(self, step: int) -> Generator[Event, None, Mapping[str, float | list[float]]]:
+        """``eval/…`` metrics on held-out data, as the generator's return value; a list is a distribution."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -50,6 +50,12 @@ def algorithm_class(name: str) -> type[Algorithm]:
     assert name in CONFIGS
     members = vars(importlib.import_module(f"rlhf.algorithms.{name}"))
     return next(member for title, member in members.items() if title.lower() == name.replace("_", ""))
+
+
+def parted(found: Mapping[str, float | list[float]]) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Metrics, and distributions."""
+    lists = {key: value for key, value in found.items() if isinstance(value, list)}
+    return {key: value for key, value in found.items() if not isinstance(value, list)}, lists
 
 
 def train(
@@ -92,12 +98,11 @@ class _Run:
         assert self.policy is not None and self.algorithm is not None
         yield Started(self.done, self.config.steps, self._info())
         if self.done == 0:
-            metrics = yield from self.algorithm.evaluate(0)
-            yield Step(0, metrics)
+            yield Step(0, *parted((yield from self.algorithm.evaluate(0))))
         elif self.owed:
-            metrics = yield from self.algorithm.evaluate(self.done)
+            found = yield from self.algorithm.evaluate(self.done)
             self.owed = False
-            yield Step(self.done, metrics)
+            yield Step(self.done, *parted(found))
         while self.done < self.config.steps:
             self._check()
             yield from self._step(self.done + 1)
@@ -156,14 +161,15 @@ class _Run:
                 self.done = step
                 seconds = time.perf_counter() - clock
                 yield from samples
-                metrics = dict(event.metrics) | self._speed(event, seconds)
+                metrics, distributions = dict(event.metrics) | self._speed(event, seconds), dict(event.distributions)
                 every = self.config.eval_every
                 if step == self.config.steps or (every and step % every == 0):
                     try:
-                        metrics |= yield from self.algorithm.evaluate(step)
+                        figures, spreads = parted((yield from self.algorithm.evaluate(step)))
+                        metrics, distributions = metrics | figures, distributions | spreads
                     except Interrupted:  # the step itself is done and must be told
                         self.owed = True
-                yield Step(step, metrics, event.distributions)
+                yield Step(step, metrics, distributions)
                 if self.owed:
                     raise Interrupted
             else:

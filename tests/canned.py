@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from rlhf.algorithms import CONFIGS, DATA, make_config
+from rlhf.bradley_terry import wilson
 from rlhf.catalogue import model_path
 from rlhf.events import Checkpoint, Event, Failed, Finished, Phase, Sample, Started, Step, Stopped
 from rlhf.preferences import Dataset, Demonstration, PreferencePair, Prompt
@@ -152,15 +153,17 @@ def canned_events(config: Any, *, first: int = 0, last: int | None = None, weigh
     yield Started(first, config.steps, {"parameters": 1_566_880, "trainable": 1_566_880, "device": "cpu (2 cores)", "dtype": "float32"})
     tokenizer = Tokenizer.from_file(str(Path(model_path("sums" if config.model == "sums" else "story")) / "tokenizer.json"))
     if first == 0:
-        yield Step(0, {f"eval/{key}": value for key, value in _metrics(config, 0, random.Random(config.seed)).items() if key in EVALUATED})
+        at_start = _metrics(config, 0, random.Random(config.seed))
+        yield Step(0, _heldout(at_start), _margins(config, at_start, random.Random(config.seed)))
     for step in range(first + 1, end + 1):
         luck = random.Random(config.seed * 100_003 + step)
         for phase in ("sampling", "scoring", "updating"):
             yield Phase(step, phase)
             time.sleep(seconds / 3)
         metrics = _metrics(config, step, luck)
-        if step % max(1, config.eval_every) == 0 or step == config.steps:
-            metrics |= {f"eval/{key}": metrics[key] for key in EVALUATED if key in metrics}
+        measured = step % max(1, config.eval_every) == 0 or step == config.steps
+        if measured:
+            metrics |= _heldout(metrics)
         for item in luck.sample(data.train, min(config.sample_prompts, len(data.train))):
             yield Sample(step, _record(config, item, step / config.steps, tokenizer, luck))
         spread = [round(luck.gauss(0, 1), 5) for _ in range(64)]
@@ -168,7 +171,8 @@ def canned_events(config: Any, *, first: int = 0, last: int | None = None, weigh
             yield Step(step, metrics)
         elif DATA[config.algorithm] == "pairs":
             key = "rewards/margins" if config.algorithm == "dpo" else "margin"
-            yield Step(step, metrics, {key: [round(metrics[key] + 0.3 * v, 5) for v in spread]})
+            heldout = _margins(config, metrics, luck) if measured else {}
+            yield Step(step, metrics, {key: [round(metrics[key] + 0.3 * v, 5) for v in spread], **heldout})
         else:
             yield Step(step, metrics, {"advantages": spread, "reward": [round(metrics["reward"] + 0.3 * v, 5) for v in spread]})
         if step % config.checkpoint_every == 0:
@@ -191,6 +195,21 @@ EVALUATED = (
     "perplexity",
     "mean_token_accuracy",
 )
+
+
+def _heldout(metrics: dict[str, float]) -> dict[str, float]:
+    """The held-out figures of a measurement; an accuracy comes with its interval."""
+    found = {f"eval/{key}": metrics[key] for key in EVALUATED if key in metrics}
+    if "eval/accuracy" in found:
+        found["eval/accuracy/low"], found["eval/accuracy/high"] = wilson(found["eval/accuracy"] * 100, 100)
+    return found
+
+
+def _margins(config: Any, metrics: dict[str, float], luck: random.Random) -> dict[str, list[float]]:
+    """A reward model's margins on a hundred held-out pairs."""
+    if config.algorithm != "reward_model":
+        return {}
+    return {"eval/margins": sorted(round(luck.gauss(metrics["margin"], 1.2), 5) for _ in range(100))}
 
 
 def _metrics(config: Any, step: int, luck: random.Random) -> dict[str, float]:

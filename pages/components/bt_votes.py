@@ -10,18 +10,20 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import charts, reliability, theme
 from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.text import plain, show_error
 from rlhf import bradley_terry as bt
 from rlhf.comparisons import Comparison, Counted, count, parse_comparisons
 from rlhf.errors import DataError
+from rlhf.reliability import folded
 
 EXAMPLES = ("a small club", "stone, paper, scissors", "unbeaten")
 EDITABLE = 2000
 MATRIX = 40  # items in the heat maps
 BOOTSTRAPS = 200
+FOLDS = 10
 
 
 def example(name: str) -> list[Comparison]:
@@ -76,7 +78,7 @@ def draw() -> None:
     with matrices:
         _matrices(fitted)
     with fits:
-        _fit_check(fitted)
+        _fit_check(fitted, tuple(votes))
     with more:
         _next_vote(fitted)
 
@@ -136,7 +138,7 @@ def vars_of(vote: Comparison) -> dict[str, str]:
 @st.cache_data(show_spinner=False, max_entries=20)
 def _fitted(votes: tuple[Comparison, ...], prior: float | None) -> Fitted:
     counted = count(votes)
-    return Fitted(counted, bt.fit(counted.wins, counted.ties, prior), prior)
+    return Fitted(counted, bt.fit(counted.wins, counted.ties, prior, counted.items), prior)
 
 
 def _fit(votes: tuple[Comparison, ...]) -> Fitted | None:
@@ -247,39 +249,31 @@ def _heat(values: np.ndarray, names: list[str], key: str) -> None:
     charts.still(figure, key=key)
 
 
-def _fit_check(fitted: Fitted) -> None:
+@st.cache_data(show_spinner=False, max_entries=20)
+def _checked(votes: tuple[Comparison, ...], prior: float | None) -> list[bt.Bin]:
+    """Each vote as the fit to the others predicts it."""
+    counted = count(votes)
+    chance, outcome = folded(*bt.cross_validated(bt.fit(counted.wins, counted.ties, prior), FOLDS, prior_deviation=prior))
+    return bt.calibration(chance, outcome)
+
+
+def _fit_check(fitted: Fitted, votes: tuple[Comparison, ...]) -> None:
     fit, items = fitted.fit, fitted.counted.items
-    upper = np.triu_indices(len(items), 1)
-    votes = (fit.wins + fit.wins.T + fit.ties)[upper]
-    met = votes > 0
-    share = np.divide((fit.wins + fit.ties / 2)[upper], votes, out=np.zeros_like(votes), where=met)
-    chance = fit.expected_score()[upper]
-    # each pair from its favourite's side, so that every prediction is at least one half
-    turned = chance < 0.5
-    chance, share = np.where(turned, 1 - chance, chance)[met], np.where(turned, 1 - share, share)[met]
-    bins = bt.calibration(chance, share, votes[met], bins=10)
-    most = max(b.votes for b in bins)
-    above, below = [b.high - b.observed for b in bins], [b.observed - b.low for b in bins]
-    is_dark = theme.dark()
-    figure = go.Figure()
-    line = {"color": theme.muted(is_dark), "dash": "dot", "width": 1}
-    figure.add_scatter(x=[0.5, 1], y=[0.5, 1], mode="lines", line=line, name=_("perfect"), hoverinfo="skip")
-    figure.add_scatter(
-        x=[b.predicted for b in bins], y=[b.observed for b in bins], mode="markers", name=_("votes"),
-        marker={"color": theme.on_ground(theme.BLUE, is_dark), "size": [7 + 9 * (b.votes / most) ** 0.5 for b in bins]},
-        error_y={"type": "data", "array": above, "arrayminus": below, "thickness": 1},
-        customdata=[[b.votes] for b in bins], hovertemplate="%{x:.2f} → %{y:.2f} (%{customdata[0]:.0f})<extra></extra>",
-    )  # fmt: skip
-    figure.update_layout(
-        template=theme.template(is_dark), height=300,
-        xaxis={"title": {"text": _("predicted share of the favourite")}, "tickformat": ".0%", "range": [0.48, 1.02]},
-        yaxis={"title": {"text": _("observed")}, "tickformat": ".0%"},
-    )  # fmt: skip
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(f"**{_('Calibration')}**")
+        figure = reliability.figure({_("votes"): (_checked(votes, fitted.prior), theme.BLUE)}, theme.dark())
         charts.still(figure, key="bt/calibration")
-        st.caption(_("On the votes that it was fitted to, so it flatters. Bars: 95 % intervals."))
+        st.caption(
+            _(
+                "Cross-validated: each vote is predicted by a fit to the votes of the other {folds} of {all} parts. "
+                "Each is seen from its favourite's side; a tie counts as half. Bars: 95 % intervals."
+            ).format(folds=FOLDS - 1, all=FOLDS)
+        )
+        if fitted.prior is None:
+            st.caption(
+                _("Where the other votes have no finite fit, a weak prior (deviation {n}) stands in.").format(n=f"{bt.WEAK_PRIOR:g}")
+            )
     with right:
         st.markdown(f"**{_('Circles')}**")
         circles = bt.intransitive(fit.wins, fit.ties)

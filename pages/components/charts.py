@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from streamlit.components.v2 import component
 
-from pages.components import theme
+from pages.components import reliability, theme
 from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.state import Column, Feed
@@ -33,16 +33,18 @@ if TYPE_CHECKING:
 class Chart:
     """``series``: metric keys drawn together, the first names the chart. ``band``: key of a spread around the first series.
     ``distribution``: a distribution of the step's event whose percentiles are drawn instead of lines.
+    ``reliability``: margins on held-out pairs (``eval/…``) that are drawn as a reliability diagram, of one measurement at a time.
     ``optional``: of a variant; drawn for runs that measure it."""
 
     series: tuple[str, ...]
     band: str = ""
     distribution: str = ""
+    reliability: str = ""
     optional: bool = False
 
     @property
     def key(self) -> str:
-        return self.distribution or self.series[0]
+        return self.reliability or self.distribution or self.series[0]
 
 
 _ONLINE = (
@@ -97,6 +99,7 @@ COMPACT: dict[str, tuple[Chart, ...]] = {
     "online_dpo": _ONLINE[:2],
     **{name: CHARTS[name][:2] for name in ("dpo", "sft", "reward_model")},
 }
+MARGINS = "eval/margins"
 _ROLES = {"chosen": theme.ROLE_COLOURS["chosen"], "rejected": theme.ROLE_COLOURS["rejected"]}
 _PARTS = (theme.GREEN, theme.PURPLE, theme.SKY)
 
@@ -106,6 +109,8 @@ def charts_of(feed: Feed, algorithm: str) -> tuple[Chart, ...]:
     charts = tuple(chart for chart in CHARTS.get(algorithm, ()) if not chart.optional or chart.key in feed.columns)
     parts = tuple(sorted(key for key in feed.columns if key.startswith("reward/")))
     more = ((Chart(("gold",)),) if "gold" in feed.columns else ()) + ((Chart(parts),) if len(parts) > 1 else ())
+    if MARGINS in feed.heldout:
+        more = (*more, Chart(("accuracy",), reliability=MARGINS))
     return (*charts[:1], *more, *charts[1:])
 
 
@@ -182,6 +187,7 @@ def traces(chart: Chart, feed: Feed, colour: str, smooth: float, is_dark: bool) 
         if column := feed.columns.get(key):
             out += _line(column, _(metric.label), tint, smooth, metric.unit)
         if held := feed.columns.get(f"eval/{key}"):
+            out += _interval(feed, f"eval/{key}", tint)
             size, fill = 8 if len(held.steps) <= 12 else 5, tint if len(chart.series) > 1 else theme.ink(is_dark)
             edge = {"width": 1, "color": "#11151a" if is_dark else "#ffffff"}
             out.append({
@@ -190,6 +196,14 @@ def traces(chart: Chart, feed: Feed, colour: str, smooth: float, is_dark: bool) 
                 "hovertemplate": _("held-out") + " %{y:.3g}<extra></extra>",
             })  # fmt: skip
     return out
+
+
+def _interval(feed: Feed, key: str, colour: str) -> list[dict[str, Any]]:
+    """The band between KEY/low and KEY/high, where a held-out figure was measured with its interval."""
+    low, high = feed.columns.get(f"{key}/low"), feed.columns.get(f"{key}/high")
+    if not low or not high or low.steps != high.steps:
+        return []
+    return _area(low.steps, low.values, high.values, colour, 0.14)
 
 
 WHOLE_AXIS = 300
@@ -202,8 +216,10 @@ def card(
 
     Up to ``WHOLE_AXIS`` steps the axis shows the whole run from the start, so that curves grow into it and nothing is rescaled.
     """
-    metric = describe(chart.series[0])
     colour = theme.on_ground(theme.ALGORITHM_COLOURS.get(algorithm, theme.BLUE), is_dark)
+    if chart.reliability:
+        return {"key": chart.key, **reliability.card(feed.heldout_at(chart.reliability, selected), colour, is_dark)}
+    metric = describe(chart.series[0])
     data = traces(chart, feed, colour, smooth, is_dark)
     numbers = [v for trace in data for v in trace["y"]]
     can_log = min(numbers, default=0) >= 0 and max(numbers, default=0) > 0  # zeros (KL at the start) are left out of a log axis

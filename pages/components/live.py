@@ -357,6 +357,9 @@ def _afterwards(feed: Feed, status: Status) -> None:
                     icon=":material/compare:",
                     query_params={"run": feed.run.id},
                 )
+                if feed.run.algorithm == "dpo":
+                    label, query = _("What it prefers, pair by pair"), {"policy": feed.run.id}
+                    st.page_link("bradley_terry.py", label=label, icon=":material/balance:", query_params=query)
             st.page_link("runs.py", label=_("All runs, their curves side by side"), icon=":material/stacked_line_chart:")
 
 

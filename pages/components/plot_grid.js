@@ -1,5 +1,6 @@
 // A grid of live plots: keeps each chart and gives plotly the new data, so that zoom, tooltips and clicks survive a poll.
 // data (bytes of JSON): {cards: [{key, title, values, definition, reading, not_broken, linear, several, data, layout}], template, compact, words}.
+// A card with still: true has no steps on its x-axis, so that a click in it means nothing.
 // Texts only ever become text nodes.
 
 const CONFIG = { displayModeBar: false, responsive: false, doubleClick: "reset", showTips: false };
@@ -115,7 +116,7 @@ async function drawOnce(Plotly, slot, card, payload, state) {
   layout.autosize = true;
   await Plotly.react(slot.plot, card.data, layout, CONFIG);
   if (first && !slot.gone) {
-    slot.plot.on("plotly_click", (event) => {
+    if (!card.still) slot.plot.on("plotly_click", (event) => {
       const point = event.points && event.points[0];
       if (point && Number.isFinite(Number(point.x))) state.send(Math.round(Number(point.x)));
     });

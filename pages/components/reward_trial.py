@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import streamlit as st
@@ -21,6 +23,7 @@ from rlhf.errors import PlaygroundError
 from rlhf.preferences import Dataset, PreferencePair
 
 WORST = 12
+AT_ONCE = 32  # pairs between two words of progress
 MEASURED = 400  # held-out pairs that are scored for the table of the worst
 _lock = threading.Lock()  # two sessions at once would only slow each other down
 
@@ -101,7 +104,7 @@ def _wrong(run: run_folders.Run) -> None:
     key = f"trial/worst/{run.id}/{run.checkpoints()[-1].name}"
     if st.button(_("Score {n} held-out pairs").format(n=len(pairs)), icon=":material/rule:", key=f"{key}/go"):
         with st.spinner(_("Scoring"), show_time=True):
-            st.session_state[key] = _score_pairs(run, pairs)
+            st.session_state[key] = score_pairs(run, pairs)
     found: list[ScoredPair] | None = st.session_state.get(key)
     if found is None:
         st.caption(_("The pairs on which the reward model is surest, and wrong: reading them shows what it has really learned."))
@@ -120,15 +123,20 @@ def _wrong(run: run_folders.Run) -> None:
         st.dataframe(frame, hide_index=True, column_config={_("P(chosen)"): column}, row_height=60)
 
 
-def _score_pairs(run: run_folders.Run, pairs: list[PreferencePair]) -> list[ScoredPair]:
+def score_pairs(run: run_folders.Run, pairs: Sequence[PreferencePair], progress: Callable[[float], Any] | None = None) -> list[ScoredPair]:
+    """Both answers of each pair under the run's newest reward model. ``progress`` hears the share that is done."""
     from rlhf.reward_network import find_scorer
 
+    found: list[ScoredPair] = []
     with _lock:
         scorer = find_scorer(run.id)
-        prompts = [pair.prompt for pair in pairs]
-        chosen = scorer.scores(prompts, [pair.chosen for pair in pairs])
-        rejected = scorer.scores(prompts, [pair.rejected for pair in pairs])
-    return [ScoredPair(*row) for row in zip(pairs, chosen, rejected, strict=True)]
+        for start in range(0, len(pairs), AT_ONCE):
+            if progress:
+                progress(start / len(pairs))
+            some = pairs[start : start + AT_ONCE]
+            scores = scorer.scores([pair.prompt for pair in some] * 2, [pair.chosen for pair in some] + [pair.rejected for pair in some])
+            found += [ScoredPair(*row) for row in zip(some, scores[: len(some)], scores[len(some) :], strict=True)]
+    return found
 
 
 # ---------------------------------------------------------------- surgery

@@ -36,7 +36,8 @@ class Column:
 
 @dataclass
 class Feed:
-    """The metrics of one run so far. ``spread`` holds, per distribution and step, its percentiles and, for the last step, its values."""
+    """The metrics of one run so far. ``spread`` holds, per distribution and step, its percentiles; ``heldout``, of the distributions that
+    were measured on held-out data (``eval/…``), which are few, all values in ascending order."""
 
     run: runs.Run
     offset: int = 0
@@ -44,6 +45,7 @@ class Feed:
     last_step: int = -1
     columns: dict[str, Column] = field(default_factory=dict)
     spread: dict[str, list[tuple[int, tuple[float, ...]]]] = field(default_factory=dict)
+    heldout: dict[str, list[tuple[int, tuple[float, ...]]]] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
     drawn: dict[Any, Any] = field(default_factory=dict)  # small cache of the live panel, see live.py
 
@@ -61,7 +63,7 @@ class Feed:
         if step <= self.last_step:
             for column in self.columns.values():
                 column.cut(step)
-            for rows in self.spread.values():
+            for rows in (*self.spread.values(), *self.heldout.values()):
                 while rows and rows[-1][0] >= step:
                     rows.pop()
         for key, value in record.get("metrics", {}).items():
@@ -71,7 +73,9 @@ class Feed:
                 column.values.append(float(f"{value:.5g}") if abs(value) > 1e-7 else 0.0)  # rounding errors of what should be 0
         for key, values in (record.get("distributions") or {}).items():
             numbers = sorted(float(v) for v in values if isinstance(v, (int, float)) and math.isfinite(v))
-            if numbers:
+            if numbers and key.startswith("eval/"):
+                self.heldout.setdefault(key, []).append((step, tuple(numbers)))
+            elif numbers:
                 self.spread.setdefault(key, []).append((step, tuple(percentile(numbers, p) for p in PERCENTILES)))
         self.last_step = step
         self.version += 1
@@ -79,6 +83,11 @@ class Feed:
     def first(self, key: str) -> float | None:
         column = self.columns.get(key)
         return column.values[0] if column and column.values else None
+
+    def heldout_at(self, key: str, step: int | None = None) -> tuple[int, tuple[float, ...]] | None:
+        """The step and the values of the newest measurement, or of the newest one at ``step`` or before."""
+        rows = self.heldout.get(key, [])
+        return next((row for row in reversed(rows) if step is None or row[0] <= step), None)
 
     def last(self, key: str) -> float | None:
         column = self.columns.get(key)

@@ -33,6 +33,8 @@ from rlhf.reward_network import RewardNetwork
 from rlhf.rollout import Interrupted
 from rlhf.types import Sequences, Stats
 
+MOST_MARGINS = 1000  # of held-out pairs, as many as a reliability diagram needs
+
 
 def bradley_terry_loss(
     chosen_rewards: Tensor, rejected_rewards: Tensor, margin: Tensor | float | None = None, center_coef: float = 0.0
@@ -97,8 +99,8 @@ class RewardModel:
         yield from samples(shown, sequences, self.network.tokenizer, final, step, part, scores=scores)
 
     @torch.no_grad()
-    def evaluate(self, step: int) -> Generator[Event, None, dict[str, float]]:
-        """The same figures on held-out pairs, and the interval of the accuracy.
+    def evaluate(self, step: int) -> Generator[Event, None, dict[str, float | list[float]]]:
+        """The same figures on held-out pairs, the interval of the accuracy, and ``eval/margins``: r_w − r_l of the pairs.
 
         The network learns where its scores lie, so that they can be normalised.
         """
@@ -121,9 +123,9 @@ class RewardModel:
         self.network.calibrate(torch.cat([good, bad]))
         margin = torch.tensor([self.config.margin * pair.strength for pair in self.heldout], device=good.device)
         _, stats = bradley_terry_loss(good, bad, margin, self.config.center_coef)
-        metrics = {f"eval/{key}": float(value) for key, value in stats.items()}
-        low, high = wilson(metrics["eval/accuracy"] * len(good), len(good))
-        return metrics | {"eval/accuracy/low": low, "eval/accuracy/high": high}
+        low, high = wilson(float(stats["accuracy"]) * len(good), len(good))
+        interval = {"eval/accuracy/low": low, "eval/accuracy/high": high}
+        return {f"eval/{key}": float(value) for key, value in stats.items()} | interval | {"eval/margins": spread(good - bad, MOST_MARGINS)}
 
     def state_dict(self) -> dict[str, Any]:
         return {"optimizer": self.updater.state_dict()}

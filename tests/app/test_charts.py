@@ -159,3 +159,51 @@ def test_column_cut():
     column = Column([1, 2, 3], [0.1, 0.2, 0.3])
     column.cut(2)
     assert column == Column([1], [0.1])
+
+
+# ---------------------------------------------------------------- the reward model: reliability, and the interval of its accuracy
+
+
+def reward_feed(tmp_path: Path) -> Feed:
+    feed = Feed(canned_run(tmp_path, "reward_model", steps=10, weights=False))
+    feed.read()
+    return feed
+
+
+def test_the_heldout_accuracy_has_its_interval_around_it(tmp_path: Path):
+    feed = reward_feed(tmp_path)
+    drawn = card(feed, charts.CHARTS["reward_model"][0], algorithm="reward_model")
+    line, low, high, held = drawn["data"]
+    assert len(line["x"]) == 10 and low["x"] == high["x"] == held["x"] == [0, 5, 10] and high["fill"] == "tonexty"
+    assert low["y"] == feed.columns["eval/accuracy/low"].values
+    assert all(a < b < c for a, b, c in zip(low["y"], held["y"], high["y"], strict=True))
+    assert all("fill" not in trace for trace in card(feed, charts.Chart(("loss",)))["data"])  # which has none
+
+
+def test_a_reliability_diagram_of_each_measurement(tmp_path: Path):
+    feed = reward_feed(tmp_path)
+    (chart,) = [chart for chart in charts.charts_of(feed, "reward_model") if chart.reliability]
+    latest = card(feed, chart, algorithm="reward_model")
+    margins = feed.run.distributions_at(10)["eval/margins"]
+    _line, points = latest["data"]
+    right = sum(margin > 0 for margin in margins)
+    assert sum(count for (count,) in points["customdata"]) == len(margins) == 100
+    assert sum(y * count for y, (count,) in zip(points["y"], points["customdata"], strict=True)) == pytest.approx(right)
+    assert [value["text"] for value in latest["values"]][1] == number(right / 100, "share") and latest["still"]
+    assert latest["layout"]["xaxis"]["title"]["text"].endswith("step 10")
+    for selected, shown in ((0, 0), (4, 0), (7, 5), (99, 10)):
+        assert card(feed, chart, selected=selected)["layout"]["xaxis"]["title"]["text"].endswith(f"step {shown}")
+    json.dumps(latest, allow_nan=False)
+    other = Feed(canned_run(tmp_path, "dpo", steps=2, weights=False))
+    other.read()
+    assert not any(chart.reliability for chart in charts.charts_of(other, "dpo"))
+
+
+def test_a_resumed_run_takes_its_measurements_back(tmp_path: Path):
+    feed = reward_feed(tmp_path)
+    with (feed.run.path / "events.jsonl").open("a") as file:
+        file.write(json.dumps({"type": "step", "step": 5, "metrics": {}, "distributions": {"eval/margins": [1.0, -1.0]}}) + "\n")
+    feed.read()
+    assert [step for step, _values in feed.heldout["eval/margins"]] == [0, 5]
+    assert feed.heldout_at("eval/margins") == (5, (-1.0, 1.0)) and feed.heldout_at("eval/margins", 4) is not None
+    assert feed.heldout_at("eval/other") is None

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components import bt_votes, reward_trial
-from rlhf import jobs, runs
+from pages.components import bt_votes, models, reward_trial
+from pages.components.numbers import number
+from rlhf import jobs, runs, votes
+from rlhf.bradley_terry import wilson
 from rlhf.preferences import Dataset, Demonstration, PreferencePair
 from rlhf.reward_network import RewardNetwork
-from tests.app.opening import open_page, texts
+from tests.app.opening import open_page, press, texts
 from tests.canned import canned_run
 
-pytestmark = pytest.mark.usefixtures("root")
+
+@pytest.fixture(autouse=True)
+def empty_shelf(root: Path) -> None:
+    models.shelf.clear()
 
 
 def page_of(run: runs.Run) -> AppTest:
@@ -122,6 +129,102 @@ def test_names_are_shown_as_text():
     assert not at.exception and len(board(at)) == 2
     shown = "\n".join(str(element.value) for element in (*at.markdown, *at.caption))
     assert "**bold**" not in shown and "<b>x</b>" not in shown
+
+
+def test_the_votes_that_were_fitted_are_not_the_ones_that_are_predicted():
+    at = example("a small club")
+    assert "Cross-validated: each vote is predicted by a fit to the votes of the other 9 of 10 parts" in texts(at)
+    assert "a weak prior (deviation 10) stands in" in texts(at)
+    at.toggle(key="bt/prior").set_value(True).run()
+    assert not at.exception and "stands in" not in texts(at)
+
+
+def test_a_fit_that_fails_names_the_items():
+    at = paste("left,right,winner\nZoe,Yan,left\nYan,Zoe,left\nXia,Wen,left\nWen,Xia,left")
+    assert any("“Yan” is not in the largest" in element.value.replace("\\", "") for element in at.error)
+
+
+# ---------------------------------------------------------------- Bradley–Terry: the model's own preferences
+
+
+def own(**link: str) -> AppTest:
+    """The third tab."""
+    return open_page("bradley_terry", {"bt/tab": "The model's own preferences"}, **link)
+
+
+def shares(at: AppTest) -> list[pd.DataFrame]:
+    return [frame.value for frame in at.dataframe if "prefers the chosen" in frame.value.columns]
+
+
+def test_without_a_policy_the_page_says_what_to_do(root: Path):
+    canned_run(root, "reward_model", steps=4, weights=False)  # which writes no answers
+    at = own()
+    assert "No policy has been trained yet" in texts(at) and not any(button.key == "bt/policy/go" for button in at.button)
+
+
+def test_a_policys_preferences_held_out_and_trained_on(root: Path):
+    run = canned_run(root, "dpo", steps=4, beta=0.25)
+    at = press(own(policy=run.id), "bt/policy/go")
+    assert not at.exception and not at.error
+    conditions, measured = at.session_state["bt/policy/measured"]
+    assert conditions.after.step == 4 and conditions.reference.is_untouched and conditions.encoding.beta == 0.25
+    data = run.load_data()
+    assert [p.pair for p in measured.heldout.preferences] == list(data.heldout)
+    assert [p.pair for p in measured.trained.preferences] == list(data.train)
+    assert "Held out: 2 pairs" in texts(at) and "Seen in training: 6 pairs" in texts(at) and "σ(0) = ½" in texts(at)
+    heldout, trained = shares(at)
+    assert list(heldout["who"]) == ["policy, before", "policy, step 4"] and heldout["prefers the chosen"][0] == "50.0 %"
+    right = sum(p.log_ratio > 0 for p in measured.trained.preferences)
+    assert trained["prefers the chosen"][1] == number(right / 6, "share")
+    low, high = wilson(right, 6)
+    assert trained["95 % interval"][1] == f"{number(low, 'share')} to {number(high, 'share')}"
+
+    (table,) = (frame.value for frame in at.dataframe if "log π(w)" in frame.value.columns)
+    least = min(measured.heldout.preferences, key=lambda p: p.log_ratio)  # the first row, and open
+    row = table.iloc[0]
+    assert (row["prompt"], row["chosen"], row["rejected"]) == (least.pair.prompt, least.pair.chosen, least.pair.rejected)
+    delta = row["log π(w)"] - row["log π_ref(w)"] - row["log π(l)"] + row["log π_ref(l)"]
+    assert row["β·Δ"] == pytest.approx(0.25 * delta) and row["P"] == pytest.approx(1 / (1 + math.exp(-0.25 * delta)))
+    assert any(r"\Delta_w" in str(element.value) for element in at.latex)
+
+    at.slider(key=f"bt/policy/beta/{run.id}").set_value(0.5).run()
+    assert not at.exception
+    (sharper,) = (frame.value for frame in at.dataframe if "log π(w)" in frame.value.columns)
+    assert sharper["β·Δ"][0] == pytest.approx(0.5 * delta)
+    assert list(shares(at)[0]["prefers the chosen"]) == list(heldout["prefers the chosen"])
+    at.selectbox(key=f"bt/policy/checkpoint/{run.id}").set_value("step-2").run()
+    assert "measured under other conditions" in texts(at)
+
+
+def test_the_same_pairs_under_a_reward_model(root: Path, rewards: runs.Run):
+    run = canned_run(root, "dpo", steps=2)
+    at = press(own(policy=run.id), "bt/policy/go")
+    assert not at.exception and not at.error
+    _conditions, measured = at.session_state["bt/policy/measured"]
+    assert [s.pair for s in measured.trained.scored] == [p.pair for p in measured.trained.preferences]
+    heldout, _trained = shares(at)
+    assert list(heldout["who"]) == ["policy, before", "policy, step 2", "reward model"]
+    (table,) = (frame.value for frame in at.dataframe if "log π(w)" in frame.value.columns)
+    chances = {s.pair.prompt: s.probability for s in measured.heldout.scored}
+    assert list(table["P, reward model"]) == pytest.approx([chances[prompt] for prompt in table["prompt"]])
+    assert "Under the reward model" in texts(at)
+    at.selectbox(key="bt/policy/scorer").set_value("none").run()
+    press(at, "bt/policy/go")
+    assert not at.exception and list(shares(at)[0]["who"]) == ["policy, before", "policy, step 2"]
+
+
+def test_votes_and_shipped_pairs_can_be_measured(root: Path):
+    kite = votes.Vote("Sam had a kite.", " It broke.", " It flew.", "left", rater="Ann")
+    votes.add([kite, votes.Vote("Hm.", "a", "b", "tie", rater="Ann")])
+    run = canned_run(root, "grpo", steps=2)
+    at = own()
+    source = at.selectbox(key=f"bt/policy/source/{run.id}")
+    assert [source.options[0], source.options[-1]] == ["story-pairs", "the votes of this app (2)"]
+    source.set_value("votes").run()
+    press(at, "bt/policy/go")
+    _conditions, measured = at.session_state["bt/policy/measured"]
+    assert not at.exception and [p.pair.chosen for p in measured.heldout.preferences] == [" It broke."] and not measured.trained.preferences
+    assert len(shares(at)) == 1
 
 
 # ---------------------------------------------------------------- SFT and the reward model

@@ -93,6 +93,9 @@ def test_a_run_tells_its_story(algorithm, tmp_path):
     elif algorithm == "reward_model":
         figures = steps[0].metrics
         assert figures["eval/accuracy/low"] <= figures["eval/accuracy"] <= figures["eval/accuracy/high"]
+        margins = steps[2].distributions["eval/margins"]
+        assert margins == sorted(margins) and sum(margins) / len(margins) == pytest.approx(steps[2].metrics["eval/margin"], abs=1e-4)
+        assert "eval/margins" in steps[0].distributions and "eval/margins" not in steps[3].distributions
         assert figures["eval/margin"] == pytest.approx(figures["eval/scores/chosen"] - figures["eval/scores/rejected"], abs=1e-5)
     else:
         assert steps[0].metrics["eval/kl"] == pytest.approx(0, abs=1e-6)
