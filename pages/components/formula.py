@@ -1,6 +1,7 @@
 """The third pane: the algorithm's formula with one token's numbers put in.
 
-``surrogate``, ``kl_term`` and ``pair_terms`` do the arithmetic on a record of samples.jsonl and are tested by hand; ``explain`` draws it.
+``surrogate`` and ``kl_term`` do the arithmetic on a record of samples.jsonl and are tested by hand; ``explain`` draws it. What belongs
+to one algorithm alone stands in formula_NAME.py.
 The symbols are those of the papers and of the headers of rlhf/algorithms/*.py.
 """
 
