@@ -48,17 +48,22 @@ class Updater:
         self._stats: dict[str, list[tuple[float, Tensor]]] = defaultdict(list)
 
     def update(
-        self, order: Tensor, step: int, loss: Callable[[Tensor], tuple[Tensor, Stats]], weight: Callable[[Tensor], float] | None = None
+        self,
+        order: Tensor,
+        step: int,
+        loss: Callable[[Tensor], tuple[Tensor, Stats]],
+        weight: Callable[[Tensor], float] | None = None,
+        at_once: int | None = None,
     ) -> None:
         """One optimizer update on the rows ``order``, gradients added up over microbatches.
 
         ``loss(rows)`` → (mean loss over the rows, stats); ``weight(rows)``: the rows' share of the whole mean (default: their number
-        over all rows). Raises ``NonFiniteError`` before the weights are touched, and ``Interrupted`` only before the step's first update,
-        so that a step is done whole or not at all.
+        over all rows); ``at_once``: rows in a microbatch, where it is not ``microbatch_size``. Raises ``NonFiniteError`` before the
+        weights are touched, and ``Interrupted`` only before the step's first update, so that a step is done whole or not at all.
         """
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self._schedule(step)
-        for rows in split(order, self.config.microbatch_size):
+        for rows in split(order, at_once or self.config.microbatch_size):
             if not self._stats["grad_norm"] and self.interrupted():
                 self.optimizer.zero_grad(set_to_none=True)
                 self._stats.clear()
