@@ -40,6 +40,7 @@ cards = [
     ("rrhf.py", ":material/format_list_numbered:", "RRHF", _("Rank several answers and imitate the best; or the best of n alone.")),
     ("reward_hacking.py", ":material/trending_down:", _("Reward hacking"), _("Fool a reward, and watch what it stood for fall.")),
     ("compare.py", ":material/compare:", _("Compare"), _("The same prompts before and after, side by side, token by token.")),
+    ("speed.py", ":material/speed:", _("Speed"), _("Steps a second and memory on this machine, and where the time goes.")),
     ("runs.py", ":material/stacked_line_chart:", _("Runs"), _("All runs: curves over one another, settings, downloads.")),
 ]
 for row in (cards[i : i + 3] for i in range(0, len(cards), 3)):

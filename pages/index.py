@@ -43,6 +43,7 @@ navigation = {
     _("Look"): [
         st.Page("runs.py", title=_("Runs"), icon=":material/stacked_line_chart:"),
         st.Page("compare.py", title=_("Compare"), icon=":material/compare:"),
+        st.Page("speed.py", title=_("Speed"), icon=":material/speed:"),
     ],
 }
 page = st.navigation(navigation, expanded=True)

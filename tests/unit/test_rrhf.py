@@ -31,7 +31,7 @@ def test_best_of_n_may_have_small_microbatches():
 
 
 def test_estimate_knows_that_only_the_best_are_trained_on():
-    """64 answers of 48 tokens to prompts of 16: sampling 64·3·48 = 9216; all 64 trained 64·3·64 = 12 288, or one of each prompt's 8: 1536."""
+    """64 answers of 48 tokens to prompts of 16: sampling 64·3·48 = 9216; trained on all 64·3·64 = 12 288, on the 8 best 1536."""
     assert estimate.work(make_config("rrhf"), 16) == 9216 + 12_288
     assert estimate.work(make_config("rrhf", variant="best_of_n"), 16) == 9216 + 1536
     facts = estimate.model_facts("story")
