@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--model", default="story", help="embedded model, Hub id, or folder (default: story)")
     bench.add_argument("--sequences", type=int, action="append", default=[], help="sequences a step (may be repeated; default: its own)")
     bench.add_argument("--tokens", type=int, default=0, help="longest answer (default: the algorithm's own for the model)")
-    bench.add_argument("--steps", type=int, default=5, help="steps that are measured, after two to warm up (default: 5)")
+    bench.add_argument("--steps", type=int, default=5, help="steps that are measured, after two to warm up, 20 s at most (default: 5)")
     bench.add_argument("--profile", action="store_true", help="time by operator: matrix products, attention, and the rest")
     _common(bench, run_bench)
 

@@ -66,7 +66,9 @@ def choose(disabled: bool) -> Plan:
         words = _("Longest answer that is sampled or read. 0: as long as the algorithm's settings for this model say.")
         tokens = st.number_input(_("Tokens"), 0, bench.MOST_TOKENS, 0, key="speed/tokens", help=words, disabled=disabled)
     with columns[2]:
-        words = _("Steps that are measured, after two to warm up. The median counts.")
+        words = _(
+            "Steps that are measured, after two to warm up; fewer where they take longer than 20 seconds together. The median counts."
+        )
         steps = st.number_input(_("Steps"), 1, 50, 5, key="speed/steps", help=words, disabled=disabled)
     return Plan(tuple(algorithms), model, tuple(sorted(batches)) or (0,), int(tokens), int(steps))
 
@@ -107,12 +109,14 @@ def results(found: Benchmark) -> None:
 def machine_line(found: Benchmark) -> str:
     """Hardware, versions, when, and how busy it was."""
     where = found.machine
-    words = _("Model {model} · {device} · {cores} cores of {cpu}, {memory} GiB · torch {torch}, transformers {transformers} · {time}")
-    words = words.format(
-        model=plain(found.model), device=plain(found.measured[0].device) if found.measured else "–", cores=where["cores"],
-        cpu=plain(str(where["cpu"])), memory=number(where["memory_gib"]), torch=plain(where["torch"]),
-        transformers=plain(where["transformers"]), time=plain(where["time"]),
-    )  # fmt: skip
+    machine = _("{cores} cores of {cpu}, {memory} GiB").format(
+        cores=where["cores"], cpu=plain(str(where["cpu"])), memory=number(where["memory_gib"])
+    )
+    versions = f"torch {plain(where['torch'])}, transformers {plain(where['transformers'])}"
+    words = " · ".join([
+        _("Model {model}").format(model=plain(found.model)), *({plain(point.device) for point in found.measured}), machine, versions,
+        plain(where["time"]),
+    ])  # fmt: skip
     if where["load"] is not None and where["load"] > 0.5:
         words += " · " + _("the machine was busy (load {load}), so it can do better").format(load=number(where["load"]))
     return words
