@@ -16,8 +16,8 @@ from pages.components.numbers import number
 
 @dataclass(frozen=True)
 class Ranked:
-    """One answer among those to its prompt. ``score``: p, nats a token; ``rank``: its share of the ranking loss, every pair that it is in;
-    ``raised``, ``lowered``: wrongly ordered pairs in which it is the better, the worse one; ``push``: minus the loss's gradient by the
+    """One answer among those to its prompt. ``score``: p, nats a token; ``raised``, ``lowered``: wrongly ordered pairs in which it is the
+    better, the worse one; ``as_better``, ``as_worse``: what those cost in the ranking loss; ``push``: minus the loss's gradient by the
     log-probability of each of its tokens; ``recorded``: the same, as the run wrote it down."""
 
     total: float
@@ -26,7 +26,8 @@ class Ranked:
     best: bool
     raised: int
     lowered: int
-    rank: float
+    as_better: float
+    as_worse: float
     imitation: float
     push: float
     recorded: float | None
@@ -50,8 +51,8 @@ def ranked(config: Mapping[str, Any], record: Mapping[str, Any], place: int) -> 
     push += weight / (n if averaged else 1) if best else 0.0
     recorded = responses[place]["tokens"].get("push")
     return Ranked(
-        total=totals[place], length=n, score=p, best=best, raised=len(better), lowered=len(worse), rank=sum(better) + sum(worse),
-        imitation=-p if averaged else -totals[place], push=push, recorded=float(recorded[0]) if recorded else None,
+        total=totals[place], length=n, score=p, best=best, raised=len(better), lowered=len(worse), as_better=sum(better),
+        as_worse=sum(worse), imitation=-p if averaged else -totals[place], push=push, recorded=float(recorded[0]) if recorded else None,
     )  # fmt: skip
 
 
@@ -65,7 +66,8 @@ def explain(config: Mapping[str, Any], record: Mapping[str, Any], place: int) ->
     lines = [rf"p_i=\tfrac{{1}}{{|y_i|}}\textstyle\sum_t\log\pi_\theta(y_{{i,t}})={mean}"]
     parts = []
     if ranks:
-        lines.append(r"\textstyle\sum_{r_j<r_i}\max(0,p_j-p_i)+\sum_{r_j>r_i}\max(0,p_i-p_j)=" + result(a.rank))
+        lines.append(rf"\mathcal{{L}}_i^{{\uparrow}}=\textstyle\sum_{{r_j<r_i}}\max(0,\,p_j-p_i)={result(a.as_better)}")
+        lines.append(rf"\mathcal{{L}}_i^{{\downarrow}}=\textstyle\sum_{{r_j>r_i}}\max(0,\,p_i-p_j)={result(a.as_worse)}")
         parts.append(rf"\tfrac{{1}}{{{a.length}}}\big({a.raised}-{a.lowered}\big)")
     if a.best:
         share = rf"\tfrac{{1}}{{{a.length}}}" if averaged else ""

@@ -139,7 +139,7 @@ def bars(points: Sequence[bench.Measured], is_dark: bool) -> go.Figure:
         figure.add_annotation(y=name, x=sum(point.parts.values()), text=words, showarrow=False, xanchor="left", xshift=6)
     figure.update_layout(
         template=theme.template(is_dark), barmode="stack", height=110 + 34 * len(points), legend={"traceorder": "normal"},
-        xaxis={"title": {"text": _("seconds a step")}, "range": [0, 1.22 * longest]}, yaxis={"autorange": "reversed", "showgrid": False},
+        xaxis={"title": {"text": _("seconds a step")}, "range": [0, 1.4 * longest]}, yaxis={"autorange": "reversed", "showgrid": False},
     )  # fmt: skip
     return figure
 

@@ -60,13 +60,13 @@ class RRHFConfig(OnlineConfig):
         "few",
         choices={
             "rrhf": Variant(
-                r"\mathcal{L}=\sum_{r_i<r_j}\max(0,\,p_i-p_j)\;+\;w\,\mathcal{L}_{\mathrm{ft}},"
-                r"\qquad p_i=\tfrac{1}{|y_i|}\log\pi_\theta(y_i\mid x)",
+                r"\begin{gathered}\mathcal{L}=\textstyle\sum_{r_i<r_j}\max(0,\,p_i-p_j)+w\,\mathcal{L}_{\mathrm{ft}}\\"
+                r"p_i=\tfrac{1}{|y_i|}\log\pi_\theta(y_i\mid x)\end{gathered}",
                 "Learns from the bad answers too: where a worse one is likelier than a better one, it is pushed down.",
                 ("RRHF (Yuan et al. 2023), eq. 2–4", PAPER),
             ),
             "best_of_n": Variant(
-                r"\mathcal{L}=\mathcal{L}_{\mathrm{ft}}=-\log\pi_\theta(y_b\mid x),\qquad b=\arg\max_i r_i",
+                r"\mathcal{L}=-\log\pi_\theta(y_b\mid x),\quad b=\arg\max_i r_i",
                 "The simplest of all, and hard to break: sample n answers, fine-tune on the best, and throw the others away. "
                 "It can only repeat what the policy already writes now and then.",
                 ("RAFT (Dong et al. 2023), algorithm 1", "https://arxiv.org/abs/2304.06767"),
