@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from pages.components import algorithm_page
 from pages.components.i18n import _
-from pages.components.text import plain
-from rlhf.config import RRHFConfig
-from rlhf.preferences import Dataset
 
 FORMULA = r"""
 \begin{gathered}
@@ -19,22 +16,9 @@ b=\arg\max_i\,r_i
 """
 
 
-def plan(config: RRHFConfig, data: Dataset) -> str:
-    words = _(
-        "In each of **{steps} steps**, {model} writes **{group} responses** to each of **{prompts} prompts**, "
-        "at most {tokens} tokens long. "
-        "The best one of each prompt is imitated; where answers are ranked, a worse one that is likelier than a better one is pushed down."
-    )
-    return words.format(
-        steps=f"{config.steps:,}", model=plain(config.model), group=config.group_size, prompts=config.prompts_per_step,
-        tokens=config.max_new_tokens,
-    )  # fmt: skip
-
-
 algorithm_page.draw(
     algorithm_page.About(
         algorithm="rrhf",
-        title="RRHF",
         lead=_("Sample several answers, rank them by reward, and make the better ones likelier. No critic, no reference, no ratio."),
         formula=FORMULA,
         reading=_(
@@ -43,7 +27,12 @@ algorithm_page.draw(
             "The second term imitates the best answer *b*. Alone, it is *best-of-n* (rejection sampling) fine-tuning."
         ),
         paper=("RRHF (Yuan et al. 2023), eq. 1–4", "https://arxiv.org/abs/2304.05302"),
-        plan=plan,
+        plan=_(
+            "In each of **{steps} steps**, {model} writes **{group} responses** to each of **{prompts} prompts**, "
+            "at most {tokens} tokens long. "
+            "The best one of each prompt is imitated; "
+            "where answers are ranked, a worse one that is likelier than a better one is pushed down."
+        ),
         presets=(
             algorithm_page.Preset(
                 _("Best of n"),

@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import theme
+from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.link import pick, wanted
 from pages.components.numbers import megabytes, number
@@ -87,8 +87,7 @@ def results(found: Benchmark) -> None:
     """The machine, the bars, the table, the download; what failed, and why."""
     st.caption(machine_line(found))
     if found.measured:
-        figure = bars(found.measured, theme.dark())
-        st.plotly_chart(figure, theme=None, config={"displayModeBar": False}, key="speed/bars")
+        charts.still(bars(found.measured, theme.dark()), key="speed/bars")
         st.caption(
             _(
                 "Seconds a step, by what they went into. *Other* is data, records and metrics. "

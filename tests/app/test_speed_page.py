@@ -14,8 +14,8 @@ from pages.components import speed
 from rlhf import bench
 from rlhf.errors import RunError
 from rlhf.runs import files
+from tests.app.opening import open_page, texts
 
-PAGE = Path(__file__).resolve().parents[2] / "pages" / "speed.py"
 MACHINE = {
     "cpu": "A processor", "cores": 2, "memory_gib": 16.0, "python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0", "load": 0.1,
     "time": "2026-01-02 03:04",
@@ -39,25 +39,19 @@ def write(root: Path, *lines: dict[str, Any], points: int = 1) -> None:
     bench.results(root).write_bytes(b"".join(map(files.encode, (header, *lines))))
 
 
-def open_page() -> AppTest:
-    at = AppTest.from_file(str(PAGE), default_timeout=60).run()
-    assert not at.exception, at.exception
-    return at
-
-
-def text_of(at: AppTest) -> str:
-    return "\n".join(str(element.value) for kind in ("markdown", "caption", "error", "info") for element in getattr(at, kind))
+def speed_page() -> AppTest:
+    return open_page("speed")
 
 
 def test_nothing_was_measured_yet():
-    at = open_page()
-    assert "Nothing has been measured" in text_of(at) and not at.dataframe and not at.button(key="speed/measure").disabled
+    at = speed_page()
+    assert "Nothing has been measured" in texts(at) and not at.dataframe and not at.button(key="speed/measure").disabled
 
 
 def test_measure_starts_what_was_chosen(monkeypatch):
     asked: list[bench.Plan] = []
     monkeypatch.setattr(bench, "start", lambda plan, root=None: asked.append(plan))
-    at = open_page()
+    at = speed_page()
     at.multiselect(key="speed/algorithms").set_value(["rrhf", "dpo"])
     at.multiselect(key="speed/batches").set_value([128, 16])
     at.number_input(key="speed/tokens").set_value(12)
@@ -71,7 +65,7 @@ def test_what_keeps_it_from_starting_is_said(monkeypatch):
         raise RunError("Another benchmark is being measured.", "Wait.")
 
     monkeypatch.setattr(bench, "start", refused)
-    at = open_page()
+    at = speed_page()
     at.button(key="speed/measure").click().run()
     assert any("Another benchmark" in element.value for element in at.error)
     at.multiselect(key="speed/algorithms").set_value([]).run()
@@ -87,11 +81,11 @@ def test_figures_machine_and_failures_are_shown(root):
         "do": "Choose a smaller batch.",
     }
     write(root, {"type": "measured", **POINT}, failure, points=2)
-    at = open_page()
+    at = speed_page()
     (frame,) = at.dataframe
     assert frame.value["Steps/s"].tolist() == ["2.00"] and frame.value["Peak memory"].tolist() == ["700 MiB"]
     assert frame.value["sampling (ms)"].tolist() == ["200"] and frame.value["reference (ms)"].tolist() == ["0"]
-    assert "A processor" in text_of(at) and "2\\.13\\.0" in text_of(at) and "busy" not in text_of(at)
+    assert "A processor" in texts(at) and "2.13.0" in texts(at) and "busy" not in texts(at)
     assert any(r"\*memory\*" in element.value for element in at.error)
 
 
@@ -100,16 +94,16 @@ def test_while_one_is_measured_a_second_user_waits(root, monkeypatch):
     assert held is not None
     try:
         write(root, {"type": "measured", **POINT}, {"type": "measuring", "algorithm": "dpo", "sequences": 64}, points=3)
-        at = open_page()
-        assert at.button(key="speed/measure").disabled and "Wait until it has ended" in text_of(at)
+        at = speed_page()
+        assert at.button(key="speed/measure").disabled and "Wait until it has ended" in texts(at)
         cancelled: list[bool] = []
         monkeypatch.setattr(bench, "cancel", lambda root=None: cancelled.append(True))
         at.button(key="speed/cancel").click().run()
         assert cancelled and len(at.dataframe) == 1
     finally:
         held.release()
-    at = open_page()
-    assert "cut short" in text_of(at) and not at.button(key="speed/measure").disabled
+    at = speed_page()
+    assert "cut short" in texts(at) and not at.button(key="speed/measure").disabled
 
 
 def test_bars_and_csv_hold_the_measured_numbers(root):
