@@ -15,6 +15,7 @@ from rlhf import bench, bench_report
 from rlhf.__main__ import main
 from rlhf.algorithms import CONFIGS
 from rlhf.bench import PARTS, Benchmark, Plan
+from rlhf.config import OnlineConfig
 from rlhf.errors import ConfigError, RunError
 from rlhf.estimate import sequences
 from rlhf.measure import group, measure, profile
@@ -49,14 +50,15 @@ def test_what_cannot_be_measured_is_refused(plan, words, tmp_path):
 
 @pytest.mark.parametrize("algorithm", CONFIGS)
 def test_the_parts_of_a_real_step_add_up(algorithm):
-    result = measure(bench.point(algorithm, "sums", 8, 4), 1)
+    config = bench.point(algorithm, "sums", 8, 4)
+    result = measure(config, 1)
     parts = result["parts"]
     assert set(parts) <= set(PARTS) and all(value >= 0 for value in parts.values())
     assert sum(parts.values()) == pytest.approx(result["seconds"], rel=0.02)
     assert min(parts["forward"], parts["backward"], parts["optimizer"]) > 0
-    samples = algorithm in ("grpo", "ppo", "rrhf")
-    assert (parts.get("sampling", 0.0) > 0) == samples
-    assert (parts.get("reference", 0.0) > 0) == (algorithm in ("ppo", "dpo"))  # GRPO's beta is 0 on sums, its fifth step is not reached
+    assert (parts.get("sampling", 0.0) > 0) == isinstance(config, OnlineConfig)
+    # with β = 0 the reference is only asked in the fifth step, which is not reached
+    assert (parts.get("reference", 0.0) > 0) == bool(getattr(config, "beta", 0.0))
     assert result["fastest"] <= result["seconds"] <= result["slowest"]
     assert result["memory_mib"] > 50 and result["tokens_per_second"] > 0 and result["parameters"] > 1000
 

