@@ -44,7 +44,7 @@ cards = [
     ("runs.py", ":material/stacked_line_chart:", _("Runs"), _("All runs: curves over one another, settings, downloads.")),
 ]
 for row in (cards[i : i + 3] for i in range(0, len(cards), 3)):
-    for column, (page, icon, title, text) in zip(st.columns(3), row, strict=True):
+    for column, (page, icon, title, text) in zip(st.columns(3)[: len(row)], row, strict=True):
         with column.container(border=True, height="stretch"):
             st.page_link(page, label=f"**{title}**", icon=icon)
             st.caption(text)
