@@ -37,12 +37,14 @@ cards = [
     ("grpo.py", ":material/groups:", "GRPO", _("Answers compete within a group; the better half is reinforced.")),
     ("ppo.py", ":material/school:", "PPO", _("A critic learns what to expect; what beats it is reinforced.")),
     ("dpo.py", ":material/thumbs_up_down:", "DPO", _("Learn from pairs, a preferred and a rejected answer, without sampling.")),
+    ("rrhf.py", ":material/format_list_numbered:", "RRHF", _("Rank several answers and imitate the best; or the best of n alone.")),
     ("reward_hacking.py", ":material/trending_down:", _("Reward hacking"), _("Fool a reward, and watch what it stood for fall.")),
     ("compare.py", ":material/compare:", _("Compare"), _("The same prompts before and after, side by side, token by token.")),
+    ("speed.py", ":material/speed:", _("Speed"), _("Steps a second and memory on this machine, and where the time goes.")),
     ("runs.py", ":material/stacked_line_chart:", _("Runs"), _("All runs: curves over one another, settings, downloads.")),
 ]
 for row in (cards[i : i + 3] for i in range(0, len(cards), 3)):
-    for column, (page, icon, title, text) in zip(st.columns(3), row, strict=True):
+    for column, (page, icon, title, text) in zip(st.columns(3)[: len(row)], row, strict=True):
         with column.container(border=True, height="stretch"):
             st.page_link(page, label=f"**{title}**", icon=icon)
             st.caption(text)

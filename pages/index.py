@@ -37,11 +37,13 @@ navigation = {
         st.Page("ppo.py", title="PPO", icon=":material/school:"),
         st.Page("dpo.py", title="DPO", icon=":material/thumbs_up_down:"),
         st.Page("online_dpo.py", title=_("Online DPO"), icon=":material/published_with_changes:"),
+        st.Page("rrhf.py", title="RRHF", icon=":material/format_list_numbered:"),
         st.Page("reward_hacking.py", title=_("Reward hacking"), icon=":material/trending_down:"),
     ],
     _("Look"): [
         st.Page("runs.py", title=_("Runs"), icon=":material/stacked_line_chart:"),
         st.Page("compare.py", title=_("Compare"), icon=":material/compare:"),
+        st.Page("speed.py", title=_("Speed"), icon=":material/speed:"),
     ],
 }
 page = st.navigation(navigation, expanded=True)

@@ -1,4 +1,4 @@
-"""The command line: ``python -m rlhf train|runs|compare|worker|pretrain|make-data|doctor``.
+"""The command line: ``python -m rlhf train|runs|compare|bench|worker|pretrain|make-data|doctor``.
 
 ``train`` runs in this process, with the same run folder and locks as a worker's run, so that every page shows it too.
 Exit codes: 0 done; 1 it went wrong (a run that did not finish, too); 2 bad arguments or settings; 130 stopped with Ctrl-C.
@@ -72,6 +72,16 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--heldout", type=int, default=64, help="held-out prompts to measure rewards on (default: 64)")
     compare.add_argument("--seed", type=int, default=0)
     _common(compare, compare_runs)
+
+    bench = commands.add_parser("bench", help="how fast each algorithm trains on this machine, and where the time goes")
+    names = {"choices": list(CONFIGS), "metavar": "NAME", "action": "append", "default": []}
+    bench.add_argument("--algorithm", **names, help=f"one of {', '.join(CONFIGS)} (may be repeated; default: all)")
+    bench.add_argument("--model", default="story", help="embedded model, Hub id, or folder (default: story)")
+    bench.add_argument("--sequences", type=int, action="append", default=[], help="sequences a step (may be repeated; default: its own)")
+    bench.add_argument("--tokens", type=int, default=0, help="longest answer (default: the algorithm's own for the model)")
+    bench.add_argument("--steps", type=int, default=5, help="steps that are measured, after two to warm up, 20 s at most (default: 5)")
+    bench.add_argument("--profile", action="store_true", help="time by operator: matrix products, attention, and the rest")
+    _common(bench, run_bench)
 
     worker = commands.add_parser("worker", help="train what the pages have queued; started by the server")
     worker.add_argument("--slot", type=int, help="which slot to take (default: the first free one)")
@@ -267,7 +277,21 @@ def compare_runs(args: argparse.Namespace) -> int:
     return 0
 
 
-# ---------------------------------------------------------------- worker, doctor
+# ---------------------------------------------------------------- bench, worker, doctor
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    """Lines as they come: a table, or with --json one object a line."""
+    from rlhf import bench, bench_report
+
+    plan = bench.Plan(tuple(args.algorithm or CONFIGS), args.model, tuple(args.sequences or [0]), args.tokens, args.steps)
+    failed = 0
+    for record in bench.run(plan, args.runs_dir, args.profile):
+        failed += record["type"] == "failed"
+        text = json.dumps(record) if args.json else bench_report.line(record)
+        if text:
+            print(text, flush=True)
+    return 1 if failed else 0
 
 
 def run_worker(args: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf.catalogue import CATALOGUE, model_path
-from rlhf.config import Config, DPOConfig, OfflineConfig, OnlineConfig, PairsConfig, RewardModelConfig
+from rlhf.config import Config, DPOConfig, OfflineConfig, OnlineConfig, PairsConfig, RewardModelConfig, RRHFConfig
 from rlhf.errors import PlaygroundError
 from rlhf.preferences import Dataset, Demonstration, Item, PreferencePair
 
@@ -214,7 +214,7 @@ def free_memory(device: str) -> int | None:
 
 
 def sequences(config: Config) -> int:
-    """Sequences that one step trains on."""
+    """Sequences that one step samples or reads."""
     if isinstance(config, OnlineConfig):
         return config.prompts_per_step * config.responses_per_prompt
     if not isinstance(config, OfflineConfig):
@@ -241,6 +241,8 @@ def work(config: Config, prompt_tokens: float = 16, answer_tokens: float | None 
     n, length = sequences(config), prompt_tokens + answer
     if not isinstance(config, OnlineConfig):
         return n * length * (4.0 if isinstance(config, DPOConfig) else 3.0)  # forward, backward; DPO's reference sees each pair once
+    if isinstance(config, RRHFConfig):  # no reference, and of n answers only the best is trained on where nothing is ranked
+        return n * 3.0 * answer + config.trained_per_step * 3.0 * config.epochs * length
     passes = 3.0 * config.epochs + (1.0 if config.beta else 0.0) + config.further_passes
     return n * (3.0 * answer + passes * length)
 
@@ -287,7 +289,7 @@ def memory_parts(
     number = 2 if half else 4
     layers, hidden, vocabulary = facts.layers or 24, facts.hidden or 896, facts.vocabulary or 100_000
     trained = facts.parameters if config.tuning == "full" else min(facts.parameters, layers * 14 * hidden * config.lora_rank)
-    rows = min(sequences(config), config.microbatch_size)
+    rows = min(config.trained_per_step if isinstance(config, RRHFConfig) else sequences(config), config.microbatch_size)
     answer = longest_answer or response_tokens(config)
     length = int(prompt_tokens) + answer
     if facts.context:

@@ -23,6 +23,7 @@ from rlhf.types import Rollout, Sequences
 
 SPREADS = {"reward_std", "frac_reward_zero_std", "tokens"}  # not means over prompts, so not averaged over parts of the held-out set
 
+KL_EVERY = 5  # steps after which the reference is asked where no loss needs it: its distance is still worth knowing
 EVALUATED_TOGETHER = 64  # held-out prompts sampled at once; fixed, so that no other setting changes their luck
 
 
@@ -119,10 +120,13 @@ class Collector:
                 yield from self.samples(experience, step, "heldout", experience.rewards, self.config.sample_prompts * 2)
         return {f"eval/{key}": total / len(self.heldout) for key, total in totals.items() if key not in SPREADS}
 
-    def samples(self, experience: Experience, step: int, part: str, worth: Tensor, count: int, **tokens: Tensor | None) -> Iterator[Event]:
+    def samples(
+        self, experience: Experience, step: int, part: str, worth: Tensor | None, count: int, **tokens: Tensor | None
+    ) -> Iterator[Event]:
         """The first ``count`` prompts with all their responses, down to the token.
 
-        ``worth``: the advantages, (N,) or (N, T), whose mean each response is given; ``tokens``: further (N, T) columns.
+        ``worth``: the advantages, (N,) or (N, T), whose mean each response is given; None: there are none. ``tokens``: further (N, T)
+        columns.
         """
         rollout = experience.rollout
         columns = {"old_logprobs": rollout.logprobs, "ref_logprobs": experience.ref_logprobs, "entropies": rollout.entropies, **tokens}
@@ -131,8 +135,9 @@ class Collector:
         shown = min(count, len(experience.prompts)) * size
         lists = {name: _rounded(column[:shown]) for name, column in columns.items() if column is not None}
         ids, lengths = rollout.response_ids[:shown].tolist(), rollout.response_mask[:shown].sum(1).tolist()
-        per_row = worth.detach()
-        means = (ops.masked_mean(per_row, rollout.response_mask, dim=1) if per_row.ndim == 2 else per_row)[:shown].tolist()
+        means: list[float] | None = None
+        if worth is not None:
+            means = (ops.masked_mean(worth, rollout.response_mask, dim=1) if worth.ndim == 2 else worth).detach()[:shown].tolist()
         for b, prompt in enumerate(experience.prompts[:count]):
             responses = []
             for i in range(b * size, (b + 1) * size):
@@ -145,7 +150,7 @@ class Collector:
                         "reward": round(experience.scored[i].total, 6),
                         "reward_parts": {k: round(v, 6) for k, v in experience.scored[i].parts.items()},
                         **({"gold": round(experience.gold[i].total, 6)} if experience.gold else {}),
-                        "advantage": round(means[i], 6),
+                        **({"advantage": round(means[i], 6)} if means else {}),
                         "finished": bool(rollout.finished[i]),
                         "tokens": details,
                     }
@@ -153,7 +158,7 @@ class Collector:
             record = {"split": part, "prompt": prompt.text, "answer": prompt.answer, "responses": responses}
             if part == "heldout":
                 for response in responses:
-                    del response["advantage"]  # nothing is learned from these
+                    response.pop("advantage", None)  # nothing is learned from these
             yield Sample(step, record)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -46,28 +47,40 @@ class Updater:
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._stats: dict[str, list[tuple[float, Tensor]]] = defaultdict(list)
+        self.clock = time.perf_counter  # a benchmark puts one here that waits for the GPU
+        self.times: dict[str, float] = defaultdict(float)  # seconds in forward, backward, optimizer; for whoever clears them
 
     def update(
-        self, order: Tensor, step: int, loss: Callable[[Tensor], tuple[Tensor, Stats]], weight: Callable[[Tensor], float] | None = None
+        self,
+        order: Tensor,
+        step: int,
+        loss: Callable[[Tensor], tuple[Tensor, Stats]],
+        weight: Callable[[Tensor], float] | None = None,
+        at_once: int | None = None,
     ) -> None:
         """One optimizer update on the rows ``order``, gradients added up over microbatches.
 
         ``loss(rows)`` → (mean loss over the rows, stats); ``weight(rows)``: the rows' share of the whole mean (default: their number
-        over all rows). Raises ``NonFiniteError`` before the weights are touched, and ``Interrupted`` only before the step's first update,
-        so that a step is done whole or not at all.
+        over all rows); ``at_once``: rows in a microbatch, where it is not ``microbatch_size``. Raises ``NonFiniteError`` before the
+        weights are touched, and ``Interrupted`` only before the step's first update, so that a step is done whole or not at all.
         """
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self._schedule(step)
-        for rows in split(order, self.config.microbatch_size):
+        for rows in split(order, at_once or self.config.microbatch_size):
             if not self._stats["grad_norm"] and self.interrupted():
                 self.optimizer.zero_grad(set_to_none=True)
                 self._stats.clear()
                 raise Interrupted
             share = weight(rows) if weight else len(rows) / len(order)
+            began = self.clock()
             value, stats = loss(rows)
+            computed = self.clock()
             (value * share).backward()
+            self.times["forward"] += computed - began
+            self.times["backward"] += self.clock() - computed
             for key, stat in stats.items():
                 self._stats[key].append((share, stat.detach()))
+        began = self.clock()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         if not bool(torch.isfinite(norm)):
             self.optimizer.zero_grad(set_to_none=True)
@@ -77,6 +90,7 @@ class Updater:
             )
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.times["optimizer"] += self.clock() - began
         self._stats["grad_norm"].append((1.0, norm.detach()))
 
     def _schedule(self, step: int) -> float:

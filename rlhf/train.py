@@ -78,9 +78,21 @@ def train(
         yield from run.checkpoints(resumable=True)
         yield Failed(run.done, error.what, error.do)
     except (torch.OutOfMemoryError, MemoryError) as error:
-        told = _out_of_memory(config, str(error))
+        told = out_of_memory(config, str(error))
         del error
         yield Failed(run.done, told.what, told.do)
+
+
+def prepare(config: Config, data: Dataset, parent: Path | None, interrupted: Callable[[], bool]) -> tuple[Network, Algorithm]:
+    """What a config trains, and the algorithm that trains it, before its first step."""
+    torch.manual_seed(derive_seed(config.seed, "start") % 2**32)
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high")  # TF32
+    # all weights in bfloat16 would lose most of AdamW's small updates to rounding
+    dtype = "float32" if config.dtype == "auto" and config.tuning == "full" else config.dtype
+    network = Policy if MAKES[config.algorithm] == "policy" else RewardNetwork
+    trained = network(load_pretrained(config.model, config.device, dtype), config, parent)
+    return trained, algorithm_class(config.algorithm)(trained, config, data, interrupted)
 
 
 class _Run:
@@ -129,15 +141,7 @@ class _Run:
             fetched.result()
 
     def _load(self) -> None:
-        config = self.config
-        torch.manual_seed(derive_seed(config.seed, "start") % 2**32)
-        if torch.cuda.is_available():
-            torch.set_float32_matmul_precision("high")  # TF32
-        # all weights in bfloat16 would lose most of AdamW's small updates to rounding
-        dtype = "float32" if config.dtype == "auto" and config.tuning == "full" else config.dtype
-        network = Policy if MAKES[config.algorithm] == "policy" else RewardNetwork
-        self.policy = network(load_pretrained(config.model, config.device, dtype), config, self.parent)
-        self.algorithm = algorithm_class(config.algorithm)(self.policy, config, self.data, self.interrupted)
+        self.policy, self.algorithm = prepare(self.config, self.data, self.parent, self.interrupted)
         if self.resume is not None:
             self.policy.load(self.resume)
             state = torch.load(self.resume / STATE, map_location=self.policy.device, weights_only=True)
@@ -215,7 +219,8 @@ def memory_mib(policy: Network | None) -> float:
     return psutil.Process().memory_info().rss / 2**20
 
 
-def _out_of_memory(config: Config, detail: str) -> OutOfMemoryError:
+def out_of_memory(config: Config, detail: str) -> OutOfMemoryError:
+    """The error in words, with what to lower for this config."""
     advice = f"Lower microbatch_size (now {config.microbatch_size})"
     if config.tuning == "full":
         advice += ", train with LoRA instead of all weights"

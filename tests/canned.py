@@ -21,6 +21,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
+from pages.components.rrhf_formula import ranked
 from rlhf.algorithms import CONFIGS, DATA, make_config
 from rlhf.bradley_terry import wilson
 from rlhf.catalogue import model_path
@@ -173,6 +174,8 @@ def canned_events(config: Any, *, first: int = 0, last: int | None = None, weigh
             key = "rewards/margins" if config.algorithm == "dpo" else "margin"
             heldout = _margins(config, metrics, luck) if measured else {}
             yield Step(step, metrics, {key: [round(metrics[key] + 0.3 * v, 5) for v in spread], **heldout})
+        elif config.algorithm == "rrhf":
+            yield Step(step, metrics, {"reward": [round(metrics["reward"] + 0.3 * v, 5) for v in spread]})
         else:
             yield Step(step, metrics, {"advantages": spread, "reward": [round(metrics["reward"] + 0.3 * v, 5) for v in spread]})
         if step % config.checkpoint_every == 0:
@@ -275,6 +278,11 @@ def _metrics(config: Any, step: int, luck: random.Random) -> dict[str, float]:
         "time/scoring": 0.1,
         "time/updating": 0.3,
     }
+    if config.algorithm == "rrhf":
+        without = ("loss/policy", "clip_ratio/region_mean", "ratio/mean", "advantages/mean", "advantages/std")
+        metrics = {key: value for key, value in metrics.items() if key not in without}
+        ranked = {"rank_accuracy": noisy(0.5 + 0.05 * progress, 0.02), "best_reward": reward + 0.8 - 0.5 * progress}
+        return {**metrics, **ranked, "loss/rank": abs(noisy(5.0)), "loss/sft": abs(noisy(90.0 - 20 * progress))}
     if config.algorithm == "grpo":
         return {**metrics, "loss/kl": 0.1 * metrics["kl"]}
     return {
@@ -319,6 +327,8 @@ def _record(config: Any, item: Any, progress: float, tokenizer: Tokenizer, luck:
             "clipped": [(r > 1.2 and advantage > 0) or (r < 0.8 and advantage < 0) for r in ratio],
             "advantages": [round(advantage, 5)] * n,
         }
+        if config.algorithm == "rrhf":
+            tokens = {key: column for key, column in tokens.items() if key not in ("ratio", "clipped", "advantages")}
         if config.algorithm == "ppo":
             tokens |= {
                 "advantages": [round(advantage + luck.gauss(0, 0.1), 5) for _ in range(n)],
@@ -338,7 +348,13 @@ def _record(config: Any, item: Any, progress: float, tokenizer: Tokenizer, luck:
                 "tokens": tokens,
             }
         )
-    return {"split": "train", "prompt": item.text, "answer": item.answer, "responses": responses}
+    record = {"split": "train", "prompt": item.text, "answer": item.answer, "responses": responses}
+    if config.algorithm == "rrhf":  # ranked, so that what an answer is worth depends on the others
+        for i, response in enumerate(responses):
+            del response["advantage"]
+            push = ranked(config.model_dump(), record, i).push
+            response["tokens"]["push"] = [round(push, 5)] * len(response["tokens"]["ids"])
+    return record
 
 
 def _tokens(tokenizer: Tokenizer, text: str, luck: random.Random, moved: float) -> dict[str, Any]:

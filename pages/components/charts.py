@@ -84,6 +84,15 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
         Chart(("loss",)),
         Chart(("completions/mean_length",)),
     ),
+    "rrhf": (
+        *_ONLINE[:2],
+        Chart(("best_reward",)),
+        Chart(("rank_accuracy",)),
+        Chart(("loss", "loss/rank", "loss/sft")),
+        Chart(("entropy",)),
+        Chart(("completions/mean_length",)),
+        Chart(("frac_reward_zero_std",)),
+    ),
     "sft": (Chart(("loss",)), Chart(("mean_token_accuracy",)), Chart(("perplexity",)), Chart(("grad_norm",))),
     "reward_model": (
         Chart(("accuracy",)),
@@ -97,6 +106,7 @@ COMPACT: dict[str, tuple[Chart, ...]] = {
     "grpo": _ONLINE[:2],
     "ppo": _ONLINE[:2],
     "online_dpo": _ONLINE[:2],
+    "rrhf": _ONLINE[:2],
     **{name: CHARTS[name][:2] for name in ("dpo", "sft", "reward_model")},
 }
 MARGINS = "eval/margins"

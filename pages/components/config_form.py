@@ -57,6 +57,8 @@ LABELS = {
     "eval_prompts": "Held-out items measured",
     "checkpoint_every": "Checkpoint every … steps",
     "sample_prompts": "Prompts kept per step",
+    "sft_weight": "Imitation weight",
+    "sft_reduction": "Imitation over tokens",
     "n": "Words in a sequence",
     "kl_in": "KL in",
     "kl_estimator": "KL estimator",

@@ -14,7 +14,9 @@ from typing import Any
 
 import streamlit as st
 
+from pages.components import rrhf_formula
 from pages.components.i18n import _
+from pages.components.latex import TICK, block, result, tex
 from pages.components.numbers import number
 from pages.components.text import plain
 from rlhf.bradley_terry import preference_loss, preference_probability
@@ -94,22 +96,6 @@ def kl_term(response: Mapping[str, Any], t: int) -> KL | None:
 # ---------------------------------------------------------------- drawing
 
 
-def tex(value: float) -> str:
-    """A number inside a formula; negative ones in brackets."""
-    text = number(value).replace("−", "-").replace(",", r"{,}")
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        text = rf"{mantissa}\cdot10^{{{int(exponent)}}}"
-    return f"({text})" if text.startswith("-") else text
-
-
-def result(value: float) -> str:
-    return tex(value).strip("()")
-
-
-TICK = r"\;\textcolor{#009E73}{\checkmark}"
-
-
 def explain(algorithm: str, config: Mapping[str, Any], record: Mapping[str, Any], place: int | str, t: int | None) -> None:
     """Draw the formula of ``algorithm`` for token ``t`` of the response at ``place`` (an index; "chosen"/"rejected" for a pair)."""
     from pages.components import formula_grpo, formula_pairs, formula_ppo  # which are written with the words of this module
@@ -135,6 +121,8 @@ def explain(algorithm: str, config: Mapping[str, Any], record: Mapping[str, Any]
         formula_pairs.explain_group(config, record, int(place), t)
     elif algorithm == "ppo":
         formula_ppo.explain(config, response, t)
+    elif algorithm == "rrhf":
+        rrhf_formula.explain(config, record, int(place))
     else:
         formula_grpo.explain(config, response, t)
 
@@ -194,12 +182,6 @@ def token_line(response: Mapping[str, Any], t: int) -> None:
             place=t + 1, count=len(tokens["ids"]), token=plain(string).replace("\n", "") or "∅", probability=number(probability, "share")
         )
     )
-
-
-def block(*lines: str) -> None:
-    """Formulas under one another, aligned at their first sign of equality."""
-    aligned = [line.replace("=", "&=", 1) for line in lines]
-    st.latex(r"\begin{aligned}" + r"\\[0.4em] ".join(aligned) + r"\end{aligned}")
 
 
 def surrogate_lines(s: Surrogate, symbol: str, one_update: bool) -> list[str]:

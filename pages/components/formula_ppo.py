@@ -12,8 +12,9 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components.formula import TICK, at, block, k3, result, surrogate, surrogate_lines, surrogate_note, tex
+from pages.components.formula import at, k3, surrogate, surrogate_lines, surrogate_note
 from pages.components.i18n import _
+from pages.components.latex import TICK, block, result, tex
 from pages.components.numbers import number
 from rlhf.config import PPOConfig
 

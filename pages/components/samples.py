@@ -33,6 +33,7 @@ def colourings(algorithm: str, record: Record) -> list[Colouring]:
     tokens = answers[0][1]["tokens"] if answers else {}
     found = [
         Colouring("advantages", _("Advantage"), "diverging"),
+        Colouring("push", _("Push on the log-probability"), "diverging"),
         Colouring("moved", _("Change of log-probability, policy − reference"), "diverging"),
         Colouring("ratio", _("Ratio − 1"), "diverging"),
         Colouring("k3", _("KL, k3 (nats)"), "sequential"),

@@ -6,7 +6,17 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from rlhf.config import Config, DPOConfig, GRPOConfig, OnlineDPOConfig, PPOConfig, RewardModelConfig, SFTConfig, describe_validation
+from rlhf.config import (
+    Config,
+    DPOConfig,
+    GRPOConfig,
+    OnlineDPOConfig,
+    PPOConfig,
+    RewardModelConfig,
+    RRHFConfig,
+    SFTConfig,
+    describe_validation,
+)
 from rlhf.errors import ConfigError
 from rlhf.preferences import Kind
 
@@ -17,6 +27,7 @@ CONFIGS: dict[str, type[Config]] = {
     "ppo": PPOConfig,
     "dpo": DPOConfig,
     "online_dpo": OnlineDPOConfig,
+    "rrhf": RRHFConfig,
 }
 
 # What an algorithm trains on: prompts that it answers itself, pairs of answers, or answers to imitate.
@@ -27,6 +38,7 @@ DATA: dict[str, Kind] = {
     "ppo": "prompts",
     "dpo": "pairs",
     "online_dpo": "prompts",
+    "rrhf": "prompts",
 }
 
 # What it makes: a policy, which writes answers, or a reward model, which scores them.

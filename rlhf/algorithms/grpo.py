@@ -35,13 +35,11 @@ from rlhf import ops
 from rlhf.config import GRPOConfig as Config
 from rlhf.dynamic_sampling import refill
 from rlhf.events import Event, Phase, Step
-from rlhf.experience import Collector, Experience, advantage_metrics, online_metrics, spread
+from rlhf.experience import KL_EVERY, Collector, Experience, advantage_metrics, online_metrics, spread
 from rlhf.optimisation import Updater, derive_seed
 from rlhf.policy import Policy
 from rlhf.preferences import Dataset
 from rlhf.types import Stats
-
-KL_EVERY = 5  # with β = 0 nothing needs the reference, but its distance is still worth knowing
 
 
 class Settings(NamedTuple):

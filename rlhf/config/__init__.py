@@ -24,6 +24,7 @@ from rlhf.config.online import OnlineConfig
 from rlhf.config.online_dpo import OnlineDPOConfig
 from rlhf.config.ppo import PPOConfig
 from rlhf.config.reward_model import RewardModelConfig
+from rlhf.config.rrhf import RRHFConfig
 from rlhf.config.sft import SFTConfig
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "OnlineDPOConfig",
     "PPOConfig",
     "PairsConfig",
+    "RRHFConfig",
     "RewardModelConfig",
     "RewardTerm",
     "SFTConfig",

@@ -52,7 +52,7 @@ def test_reward_card_has_band_curve_and_heldout_points(feed: Feed):
     json.dumps(drawn, allow_nan=False)
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "ppo", "dpo"])
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo", "dpo", "rrhf"])
 def test_every_chart_of_every_algorithm_has_data(tmp_path: Path, algorithm: str):
     feed = Feed(canned_run(tmp_path, algorithm, steps=6, weights=False))
     feed.read()

@@ -142,7 +142,7 @@ def test_a_live_run_is_followed_until_a_step_is_chosen(root: Path):
         assert not at.slider(key="smooth").disabled and "step 6" in texts(at)
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "ppo", "dpo"])
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo", "dpo", "rrhf"])
 def test_a_clicked_token_opens_the_formula(root: Path, algorithm: str):
     run = canned_run(root, algorithm, steps=4, weights=False)
     record = run.samples_at(4)[0]
@@ -258,7 +258,7 @@ def test_formula_agrees_with_the_engine():
 
 
 def test_token_colourings_have_a_number_for_every_token(tmp_path: Path):
-    for algorithm in ("grpo", "ppo", "dpo"):
+    for algorithm in ("grpo", "ppo", "dpo", "rrhf"):
         run = canned_run(tmp_path, algorithm, steps=4, weights=False)
         record = run.samples_at(4)[0]
         found = samples.colourings(algorithm, record)

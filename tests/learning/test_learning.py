@@ -70,6 +70,17 @@ def test_ppo_learns_digits_from_rewards_at_their_tokens():
     assert after["eval/reward"] > before["eval/reward"] + 0.03
 
 
+def test_rrhf_makes_stories_sad():
+    before, after = held_out("rrhf", model="story", reward="negative", steps=12, eval_every=0)
+    assert after["eval/reward"] > before["eval/reward"] + 0.2
+    assert after["eval/kl"] < 0.5
+
+
+def test_best_of_n_learns_sums():
+    before, after = held_out("rrhf", model="sums", variant="best_of_n", steps=40, eval_every=0)
+    assert after["eval/reward"] > before["eval/reward"] + 0.08
+
+
 def test_dpo_learns_the_shipped_pairs():
     before, after = held_out("dpo", model="story", steps=14, eval_every=0)
     assert before["eval/rewards/accuracies"] == 0.5

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TORCH_FREE = [
     "rlhf",
     "rlhf.algorithms",
+    "rlhf.bench",
     "rlhf.bradley_terry",
     "rlhf.catalogue",
     "rlhf.config",
