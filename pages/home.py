@@ -37,6 +37,7 @@ cards = [
     ("grpo.py", ":material/groups:", "GRPO", _("Answers compete within a group; the better half is reinforced.")),
     ("ppo.py", ":material/school:", "PPO", _("A critic learns what to expect; what beats it is reinforced.")),
     ("dpo.py", ":material/thumbs_up_down:", "DPO", _("Learn from pairs, a preferred and a rejected answer, without sampling.")),
+    ("online_dpo.py", ":material/published_with_changes:", "Online DPO", _("DPO on pairs that the policy writes and a reward judges.")),
     ("rrhf.py", ":material/format_list_numbered:", "RRHF", _("Rank several answers and imitate the best; or the best of n alone.")),
     ("reward_hacking.py", ":material/trending_down:", _("Reward hacking"), _("Fool a reward, and watch what it stood for fall.")),
     ("compare.py", ":material/compare:", _("Compare"), _("The same prompts before and after, side by side, token by token.")),

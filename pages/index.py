@@ -36,7 +36,7 @@ navigation = {
         st.Page("grpo.py", title="GRPO", icon=":material/groups:"),
         st.Page("ppo.py", title="PPO", icon=":material/school:"),
         st.Page("dpo.py", title="DPO", icon=":material/thumbs_up_down:"),
-        st.Page("online_dpo.py", title=_("Online DPO"), icon=":material/published_with_changes:"),
+        st.Page("online_dpo.py", title="Online DPO", icon=":material/published_with_changes:"),
         st.Page("rrhf.py", title="RRHF", icon=":material/format_list_numbered:"),
         st.Page("reward_hacking.py", title=_("Reward hacking"), icon=":material/trending_down:"),
     ],

@@ -21,7 +21,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
-from pages.components.rrhf_formula import ranked
+from pages.components.formula_rrhf import ranked
 from rlhf.algorithms import CONFIGS, DATA, make_config
 from rlhf.bradley_terry import wilson
 from rlhf.catalogue import model_path

@@ -14,7 +14,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import rrhf_formula
+from pages.components import formula_rrhf
 from pages.components.i18n import _
 from pages.components.latex import TICK, block, result, tex
 from pages.components.numbers import number
@@ -122,7 +122,7 @@ def explain(algorithm: str, config: Mapping[str, Any], record: Mapping[str, Any]
     elif algorithm == "ppo":
         formula_ppo.explain(config, response, t)
     elif algorithm == "rrhf":
-        rrhf_formula.explain(config, record, int(place))
+        formula_rrhf.explain(config, record, int(place))
     else:
         formula_grpo.explain(config, response, t)
 

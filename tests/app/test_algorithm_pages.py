@@ -14,7 +14,7 @@ from rlhf.preferences import Dataset, Prompt
 from tests.app.opening import open_page, texts
 from tests.canned import canned_run
 
-PAGES = ("grpo", "ppo", "dpo", "rrhf")
+PAGES = ("grpo", "ppo", "dpo", "online_dpo", "rrhf")
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from pages.components.rrhf_formula import ranked
+from pages.components.formula_rrhf import ranked
 from rlhf.algorithms.rrhf import rank_accuracy, rrhf_loss, token_push
 from rlhf.config import RRHFConfig
 

@@ -10,6 +10,7 @@ import torch
 
 from rlhf import rewards
 from rlhf.algorithms import CONFIGS, DATA, make_config
+from rlhf.errors import ConfigError
 from rlhf.events import Checkpoint, Failed, Finished, Phase, Sample, Started, Step, Stopped
 from rlhf.preferences import Dataset, Demonstration, PreferencePair, Prompt
 from rlhf.train import train
@@ -37,6 +38,7 @@ SMALL = {
     "grpo": {"prompts_per_step": 4, "group_size": 4, "epochs": 2, "beta": 0.1},
     "ppo": {"prompts_per_step": 4, "samples_per_prompt": 2, "minibatches": 2},
     "dpo": {"pairs_per_step": 4},
+    "online_dpo": {"prompts_per_step": 6, "group_size": 4, "minibatches": 2},
     "rrhf": {"prompts_per_step": 4, "group_size": 4, "minibatches": 2, "epochs": 2, "microbatch_size": 5},
     "reward_model": {"pairs_per_step": 4, "microbatch_size": 3},
     "sft": {"examples_per_step": 4, "microbatch_size": 3},
@@ -101,8 +103,8 @@ def test_a_run_tells_its_story(algorithm, tmp_path):
     else:
         assert steps[0].metrics["eval/kl"] == pytest.approx(0, abs=1e-6)
         assert {"reward", "reward_std", "entropy", "loss", "grad_norm", "step_time"} <= steps[1].metrics.keys()
-        own = {"rank_accuracy", "best_reward", "loss/rank", "loss/sft"} if algorithm == "rrhf" else {"kl", "advantages/std"}
-        assert own <= {key for step in steps for key in step.metrics}
+        own = {"rrhf": {"rank_accuracy", "best_reward", "loss/rank", "loss/sft"}, "online_dpo": {"pairs", "rewards/margins"}}
+        assert own.get(algorithm, {"kl", "advantages/std"}) <= {key for step in steps for key in step.metrics}
 
 
 @pytest.mark.parametrize("algorithm", list(CONFIGS))
@@ -127,6 +129,57 @@ def test_resumed_equals_uninterrupted(algorithm, tuning, tmp_path):
     rest = run(config, resume=tmp_path / "last")
     assert isinstance(rest[-1], Finished)
     assert metrics(first) | metrics(rest) == metrics(whole)
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_a_reference_that_follows_is_kept_for_the_resumed_run(tuning, tmp_path):
+    config = configure("dpo", tuning=tuning, sync_ref_model=True, ref_model_sync_steps=1, ref_model_mixup_alpha=1.0, learning_rate=1e-2)
+    whole = run(config)
+    margins = [e.metrics["rewards/margins"] for e in whole if isinstance(e, Step) and e.step > 0]
+    assert margins == pytest.approx([0.0] * 4, abs=1e-5)  # the reference has just become the policy
+    still = run(configure("dpo", tuning=tuning, learning_rate=1e-2))
+    assert abs([e for e in still if isinstance(e, Step)][-1].metrics["rewards/margins"]) > 1e-3  # and without that it would not be
+    polls = 0
+
+    def interrupted() -> bool:
+        nonlocal polls
+        polls += any(isinstance(e, Step) and e.step == 2 for e in first)
+        return polls > 2
+
+    first = []
+    for event in train(config, PAIRS, interrupted=interrupted):
+        first.append(event)
+        if isinstance(event, Checkpoint) and event.resumable:
+            event.save(tmp_path / "last")
+    assert isinstance(first[-1], Stopped) and first[-1].step == 2
+    rest = run(config, resume=tmp_path / "last")
+    assert metrics(first) | metrics(rest) == metrics(whole)
+
+
+def test_a_loss_without_a_reference_keeps_none():
+    from rlhf.policy import Policy, load_pretrained
+
+    assert Policy(load_pretrained("sums", "cpu"), configure("dpo", variant="simpo")).frozen is None
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "fields", "why"),
+    [
+        ("dpo", {"variant": "exo_pair", "label_smoothing": 0.0}, "must be above 0"),
+        ("dpo", {"variant": "hinge", "label_smoothing": 0.1}, "has no effect here"),
+        ("dpo", {"variant": "simpo", "sync_ref_model": True}, "has no effect here"),
+        ("dpo", {"variant": "aot", "pairs_per_step": 64, "microbatch_size": 32}, "must fit into one microbatch"),
+        ("dpo", {"variant": "aot", "use_weighting": True}, "turn use_weighting off"),
+        ("dpo", {"sync_ref_model": True, "tuning": "lora"}, "no LoRA adapter"),
+        ("grpo", {"variant": "cispo", "epsilon_high": 0.2}, "above 1"),
+        ("grpo", {"overlong_buffer": 99}, "longer than a response can be"),
+        ("grpo", {"use_bias_correction_kl": True, "beta": 0.0}, "with beta 0 there is none"),
+        ("grpo", {"variant": "sapo", "epsilon_low": 0.1}, "has no effect here"),
+    ],
+)
+def test_contradictions_are_refused_with_the_reason(algorithm, fields, why):
+    with pytest.raises(ConfigError, match=why):
+        make_config(algorithm, model="story", **fields)
 
 
 def test_an_evaluation_that_was_interrupted_is_made_up_for(tmp_path):
