@@ -89,9 +89,12 @@ def kl_in_reward(old: Tensor, beta: float) -> Tensor:
     return token_rewards(REWARDS, old[:, None], REFERENCE[:, None], mask, beta)[:, 0]
 
 
-def policy_gradient(logprobs: Tensor, advantages: Tensor) -> tuple[Tensor, dict]:
+def policy_gradient(by: str) -> Loss:
     """REINFORCE's −A·log π, summed over the tokens and averaged over the answers."""
-    return -(advantages * logprobs).sum(1).mean(), {}
+    if by == "reinforce_loss":
+        reinforce_loss = pytest.importorskip("rlhf.algorithms.reinforce").reinforce_loss
+        return lambda logprobs, advantages: reinforce_loss(logprobs, None, advantages, MASK)
+    return lambda logprobs, advantages: (-(advantages * logprobs).sum(1).mean(), {})
 
 
 # ---------------------------------------------------------------- where each ends
@@ -99,13 +102,15 @@ def policy_gradient(logprobs: Tensor, advantages: Tensor) -> tuple[Tensor, dict]
 
 @BETAS
 @pytest.mark.parametrize("baseline", ["none", "constant", "value"])
-def test_reinforce_ends_at_the_optimum(beta, baseline):
+@pytest.mark.parametrize("by", ["its formula", "reinforce_loss"])
+def test_reinforce_ends_at_the_optimum(beta, baseline, by):
     """Its gradient is E[∇log π·(r − β·log(π/π_ref) − b)] = ∇(E[r] − β·KL), whatever the constant b: zero only at π*."""
+    surrogate = policy_gradient(by)
 
     def loss(logprobs, old):
         worth = kl_in_reward(old, beta)
         b = {"none": 0.0, "constant": 3.0, "value": (old.exp() * worth).sum()}[baseline]
-        return expected(old.exp(), policy_gradient, column(logprobs), column(worth - b))
+        return expected(old.exp(), surrogate, column(logprobs), column(worth - b))
 
     same(settle(on_policy(loss), 0.5 / beta), optimum(beta))
 

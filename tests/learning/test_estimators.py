@@ -217,6 +217,28 @@ def test_the_ratio_corrects_samples_of_an_older_policy():
     assert (-grad(loss)(LOGITS[0], 0.2) - true).norm() > 0.05 * true.norm()
 
 
+def test_a_ratio_of_the_whole_answer_is_exact_and_one_of_each_token_is_not():
+    """Answers of two tokens from π_old: E_old[ρ(y)·R] = J at any π, while Σ_t ρ_t·R leaves out how π came to the second token's state.
+
+    Unclipped. At π = π_old the two have the same gradient, which is why the ratio of each token serves for small steps.
+    """
+    reinforce_loss = pytest.importorskip("rlhf.algorithms.reinforce").reinforce_loss
+    shift = torch.tensor([[0.6, -0.4, 0.1], [-0.3, 0.2, 0.5], [0.1, 0.4, -0.6]], dtype=F64)
+
+    def off_by(level: str, old: Tensor) -> float:
+        was = token_logprobs(old, ANSWERS)
+
+        def loss(logits: Tensor) -> Tensor:
+            each = vmap(lambda n, o, a, m: reinforce_loss(n[None], o[None], a[None], m[None], 1e9, 1e9, level)[0])
+            return probabilities(old) @ each(token_logprobs(logits, ANSWERS), was, TOTALS, MASK)
+
+        return ((-grad(loss)(LOGITS) - TRUE).norm() / TRUE.norm()).item()
+
+    assert off_by("sequence", LOGITS + shift) < 1e-12
+    assert off_by("token", LOGITS + shift) > 0.05
+    assert off_by("token", LOGITS) < 1e-12
+
+
 # ---------------------------------------------------------------- k1, k2, k3
 
 ESTIMATORS: tuple[ops.KLEstimator, ...] = ("k1", "k2", "k3")
