@@ -19,9 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf.catalogue import CATALOGUE, model_path
-from rlhf.config import (
-    Config, DPOConfig, OfflineConfig, OnlineConfig, PairsConfig, ReinforceConfig, RewardModelConfig, RRHFConfig,
-)  # fmt: skip
+from rlhf.config import Config, DPOConfig, OfflineConfig, OnlineConfig, PairsConfig, RewardModelConfig, RRHFConfig
 from rlhf.errors import PlaygroundError
 from rlhf.preferences import Dataset, Demonstration, Item, PreferencePair
 
@@ -282,7 +280,7 @@ def memory_parts(
 
     weights: P numbers of 4 bytes (2 in bfloat16); reference: as much again in full tuning, nothing with LoRA; optimizer: gradient and
     AdamW's two moments of each trained number; activations: about 24 numbers a token, layer and hidden unit of a microbatch; logits:
-    microbatch × tokens × vocabulary, about three times; cache: all keys and values; variance: two gradients for each of its estimators.
+    microbatch × tokens × vocabulary, about three times; cache: all keys and values; variance: gradients that are kept to measure theirs.
     """
     if not facts.parameters:
         return None
@@ -306,7 +304,7 @@ def memory_parts(
         "activations": rows * length * layers * hidden * 24 * number,
         "logits": 0 if scores else rows * min(answer + 1, length) * vocabulary * 3 * 4,
         "cache": caching,
-        "variance": trained * number * 2 * config.compared_estimators if isinstance(config, ReinforceConfig) else 0,
+        "variance": trained * number * config.further_gradients if isinstance(config, OnlineConfig) else 0,
     }
 
 

@@ -4,7 +4,8 @@ Maximise J = E[Σ_t r_t]. A token's reward is what it pays for leaving the refer
 
     r_t = −β·(log π_old(a_t|s_t) − log π_ref(a_t|s_t)) + [t is the last token]·r(x, y)
 
-(a reward that says at which tokens it was earned, as digits does, is paid there instead). The policy-gradient theorem (Sutton et al. 1999, theorem 1) gives the gradient as a mean over responses of a *sum* over tokens,
+(a reward that says at which tokens it was earned, as digits does, is paid there instead). The policy-gradient theorem (Sutton et al.
+1999, theorem 1) gives the gradient as a mean over responses of a *sum* over tokens,
 
     ∇J = E[ Σ_t ∇log π_θ(a_t|s_t)·A_t ],   A_t = (return from t) − (baseline),
 

@@ -74,6 +74,11 @@ class OnlineConfig(Config):
         """What is decoded beside the responses that are trained on, as a share of them; for the estimate."""
         return 0.0
 
+    @property
+    def further_gradients(self) -> int:
+        """Gradients that are held beside the one of the update; for the estimate of memory."""
+        return 0
+
     @model_validator(mode="after")
     def _whole_minibatches(self) -> Self:
         n = self.prompts_per_step * self.responses_per_prompt

@@ -201,6 +201,10 @@ class ReinforceConfig(OnlineConfig):
         return (1 + 2 * self.compared_estimators) / (self.eval_every or self.steps) + 4.0 * critic
 
     @property
+    def further_gradients(self) -> int:
+        return 2 * self.compared_estimators  # of each a running sum and the newest group's
+
+    @property
     def further_answers(self) -> float:
         return 1 / self.samples_per_prompt if self.baseline == "greedy" else 0.0
 
