@@ -80,7 +80,8 @@ def explain(config: Mapping[str, Any], record: Mapping[str, Any], place: int, t:
         )
     )
     earned = bool(tokens.get("earned")) and at(tokens, "earned", t) != 0  # on the way, where the reward says so
-    reward = ("+e_t" if earned else "") + ("+r(x,y)" if last and not tokens.get("earned") else "")
+    at_the_end = last and abs(float(response["reward"]) - sum(tokens.get("earned") or ())) > 1e-4
+    reward = ("+e_t" if earned else "") + ("+r(x,y)" if at_the_end else "")
     block(
         rf"r_t=-\beta\,(\log\pi_{{\text{{old}}}}-\log\pi_{{\text{{ref}}}}){reward}={result(w.reward)}",
         *_return_lines(config, response, t, w),

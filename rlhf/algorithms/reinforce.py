@@ -251,7 +251,8 @@ class REINFORCE:
     def _values(self, experience: Experience) -> Tensor:
         """The critic's V(s_t), (N, T), before the update."""
         rows = torch.arange(len(experience.sequences), device=experience.mask.device).split(self.config.microbatch_size)
-        return torch.cat([self.policy.logprobs_and_values(experience.sequences.rows(part))[1] for part in rows])
+        found = [self.policy.logprobs_and_values(experience.sequences.rows(part))[1] for part in rows]
+        return torch.cat([values for values in found if values is not None])  # all of them: there is a value head
 
     def _remember(self, batch: Batch) -> None:
         """Take this batch's mean return into the running mean: evenly at first, then with the share that the decay leaves."""
