@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from streamlit.components.v2 import component
 
-from pages.components import reliability, theme
+from pages.components import bars, reliability, theme
 from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.state import Column, Feed
@@ -240,7 +240,7 @@ def card(
     if chart.reliability:
         return {"key": chart.key, **reliability.card(feed.heldout_at(chart.reliability, selected), colour, is_dark)}
     if chart.bars:
-        return _bar_card(chart, feed, colour, log, selected)
+        return {"key": chart.key, "title": _(chart.bars), **bars.card(chart.series, feed.columns, selected, colour, log)}
     metric = describe(chart.series[0])
     data = traces(chart, feed, colour, smooth, is_dark)
     numbers = [v for trace in data for v in trace["y"]]
@@ -294,36 +294,6 @@ def card(
         "definition": definition, "reading": reading, "not_broken": " ".join(parts),
         "linear": _("Linear: it has negative values.") if log and negative else "", "data": data, "layout": layout,
     }  # fmt: skip
-
-
-def _bar_card(chart: Chart, feed: Feed, colour: str, log: bool, selected: int | None) -> dict[str, Any]:
-    """What several estimators gave at one step, side by side: the last at which they were measured, up to the selected one."""
-    step = max((s for s in _measured_at(chart, feed) if selected is None or s <= selected), default=None)
-    found = [(describe(key), dict(zip(feed.columns[key].steps, feed.columns[key].values, strict=True)))
-             for key in chart.series if key in feed.columns]  # fmt: skip
-    shown = [(metric, values[step]) for metric, values in found if step in values]
-    data = [{
-        "type": "bar", "orientation": "h", "x": [value for _m, value in shown], "y": [_(metric.label) for metric, _v in shown],
-        "text": [number(value) for _m, value in shown], "textposition": "auto", "insidetextanchor": "start", "cliponaxis": False,
-        "marker": {"color": colour}, "hovertemplate": "%{y}: %{x:.3g}<extra></extra>",
-    }] if shown else []  # fmt: skip
-    layout = {
-        "uirevision": f"{chart.key}:{log}", "hovermode": "closest", "bargap": 0.35,
-        "xaxis": {"rangemode": "tozero", **({"type": "log", "nticks": 4} if log and all(v > 0 for _m, v in shown) else {})},
-        "yaxis": {"autorange": "reversed", "showgrid": False},
-    }  # fmt: skip
-    definition = _("What the variance of the step's gradient is under each estimator, from the plainest on.")
-    values = [] if step is None else [{"text": _("step {step}").format(step=step), "name": _("measured at")}]
-    remarks = [f"{_(metric.label)}: {_(metric.not_broken)}" for metric, _v in shown if metric.not_broken]
-    reading = _("All bars are of the same responses. The shorter, the less luck is in a step of the same size.")
-    return {
-        "key": chart.key, "title": _(chart.bars), "values": values, "several": False, "definition": definition, "reading": reading,
-        "not_broken": " ".join(remarks), "linear": "", "data": data, "layout": layout,
-    }  # fmt: skip
-
-
-def _measured_at(chart: Chart, feed: Feed) -> list[int]:
-    return [step for key in chart.series if key in feed.columns for step in feed.columns[key].steps]
 
 
 def _tint(key: str, i: int, colour: str, is_dark: bool) -> str:

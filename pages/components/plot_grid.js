@@ -118,7 +118,7 @@ async function drawOnce(Plotly, slot, card, payload, state) {
   if (first && !slot.gone) {
     if (!card.still) slot.plot.on("plotly_click", (event) => {
       const point = event.points && event.points[0];
-      if (point && point.data.type !== "bar" && Number.isFinite(Number(point.x))) state.send(Math.round(Number(point.x)));
+      if (point && Number.isFinite(Number(point.x))) state.send(Math.round(Number(point.x)));
     });
     state.sizes.observe(slot.plot);
   }
