@@ -48,7 +48,7 @@ DATA: dict[str, Kind] = {
 MAKES: dict[str, Literal["policy", "reward model"]] = {name: "reward model" if name == "reward_model" else "policy" for name in CONFIGS}
 
 
-ABBREVIATIONS = ("sft", "grpo", "ppo", "dpo", "rrhf")
+ABBREVIATIONS = ("sft", "reinforce", "grpo", "ppo", "dpo", "rrhf")
 
 
 def title(algorithm: str) -> str:
