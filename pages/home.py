@@ -34,6 +34,7 @@ cards = [
     ("bradley_terry.py", ":material/balance:", "Bradley–Terry", _("How scores become preferences, and votes become scores.")),
     ("reward_model.py", ":material/scale:", _("Reward model"), _("Votes become a number that a policy can be trained on.")),
     ("sft.py", ":material/edit_note:", "SFT", _("Imitate given answers: the stage before preferences.")),
+    ("reinforce.py", ":material/casino:", "REINFORCE", _("The policy gradient itself, and what takes the noise out of it, measured.")),
     ("grpo.py", ":material/groups:", "GRPO", _("Answers compete within a group; the better half is reinforced.")),
     ("ppo.py", ":material/school:", "PPO", _("A critic learns what to expect; what beats it is reinforced.")),
     ("dpo.py", ":material/thumbs_up_down:", "DPO", _("Learn from pairs, a preferred and a rejected answer, without sampling.")),

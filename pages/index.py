@@ -34,6 +34,7 @@ navigation = {
         st.Page("sft.py", title="SFT", icon=":material/edit_note:"),
         st.Page("reward_model.py", title=_("Reward model"), icon=":material/scale:"),
         st.Page("grpo.py", title="GRPO", icon=":material/groups:"),
+        st.Page("reinforce.py", title="REINFORCE", icon=":material/casino:"),
         st.Page("ppo.py", title="PPO", icon=":material/school:"),
         st.Page("dpo.py", title="DPO", icon=":material/thumbs_up_down:"),
         st.Page("online_dpo.py", title="Online DPO", icon=":material/published_with_changes:"),

@@ -7,6 +7,30 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from rlhf import ops
+
+
+def token_rewards(
+    rewards: Tensor, logprobs: Tensor, ref_logprobs: Tensor | None, mask: Tensor, beta: float, estimator: ops.KLEstimator = "k1"
+) -> Tensor:
+    """What each token earns: r_t = −β·KL_t + [t is the last response token]·r(x, y), KL_t = log π_old − log π_ref with k1; → (N, T).
+
+    Ouyang et al. 2022, §3.5, https://arxiv.org/abs/2203.02155. ``ref_logprobs`` may be None when ``beta`` is 0.
+    """
+    if ref_logprobs is None:
+        if beta:
+            raise ValueError("beta is not 0, so the rewards need ref_logprobs")
+        ref_logprobs = logprobs
+    per_token = torch.where(mask, -beta * ops.kl_estimate(logprobs, ref_logprobs, estimator), 0.0)
+    last = mask.sum(1) - 1
+    return per_token.scatter_add(1, last[:, None], rewards[:, None].to(per_token.dtype))
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """1 − Var(R − V) / Var(R) over response tokens; 0 where the returns do not vary."""
+    spread_of_returns = returns[mask].var()
+    return float(1 - (returns - values)[mask].var() / spread_of_returns) if spread_of_returns > 1e-8 else 0.0
+
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation over (N, T): → (advantages, returns), both (N, T), 0 on padding.
@@ -122,11 +146,11 @@ def _nanstd(values: Tensor) -> Tensor:
 
 
 def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
-    """RLOO: reward minus the mean of the *other* rewards of its group, (N,) → (N,).
+    """RLOO: reward minus the mean of the *other* rewards of its group, (N,) → (N,), or column by column, (N, T) → (N, T).
 
     Ahmadian et al. 2024, eq. 8, https://arxiv.org/abs/2402.14740. Equal to G / (G − 1) · (r − group mean).
     """
     if group_size < 2:
         raise ValueError("leave-one-out needs at least two responses in a group")
-    grouped = rewards.view(-1, group_size)
-    return ((grouped - grouped.mean(1, keepdim=True)) * group_size / (group_size - 1)).flatten()
+    grouped = rewards.reshape(-1, group_size, *rewards.shape[1:])
+    return ((grouped - grouped.mean(1, keepdim=True)) * group_size / (group_size - 1)).reshape(rewards.shape)

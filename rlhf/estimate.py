@@ -244,7 +244,7 @@ def work(config: Config, prompt_tokens: float = 16, answer_tokens: float | None 
     if isinstance(config, RRHFConfig):  # no reference, and of n answers only the best is trained on where nothing is ranked
         return n * 3.0 * answer + config.trained_per_step * 3.0 * config.epochs * length
     passes = 3.0 * config.epochs + (1.0 if config.beta else 0.0) + config.further_passes
-    return n * (3.0 * answer + passes * length)
+    return n * (3.0 * answer * (1 + config.further_answers) + passes * length)
 
 
 def rough_seconds(config: Config, facts: ModelFacts, device: str, prompt_tokens: float, answer_tokens: float | None = None) -> float | None:
@@ -279,8 +279,8 @@ def memory_parts(
     """Bytes by purpose, for a model whose size is known. ``longest_answer``: tokens; not given: as long as the config allows.
 
     weights: P numbers of 4 bytes (2 in bfloat16); reference: as much again in full tuning, nothing with LoRA; optimizer: gradient and
-    AdamW's two moments of each trained number; activations: about 24 numbers a token, layer and hidden unit of a microbatch kept for the
-    backward pass; logits: microbatch × tokens × vocabulary, held about three times; cache: keys and values of all sequences.
+    AdamW's two moments of each trained number; activations: about 24 numbers a token, layer and hidden unit of a microbatch; logits:
+    microbatch × tokens × vocabulary, about three times; cache: all keys and values; variance: gradients that are kept to measure theirs.
     """
     if not facts.parameters:
         return None
@@ -304,6 +304,7 @@ def memory_parts(
         "activations": rows * length * layers * hidden * 24 * number,
         "logits": 0 if scores else rows * min(answer + 1, length) * vocabulary * 3 * 4,
         "cache": caching,
+        "variance": trained * number * config.further_gradients if isinstance(config, OnlineConfig) else 0,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -83,12 +83,7 @@ class Collector:
         sampled = time.perf_counter()
         yield Phase(step, "scoring")
         sequences = Sequences(rollout.prompt_ids, rollout.prompt_mask, rollout.response_ids, rollout.response_mask)
-        lengths, finished = rollout.response_mask.sum(1).tolist(), rollout.finished.tolist()
-        strings = self._strings(rollout.response_ids, lengths)
-        contexts = [
-            Context(prompts[i // group_size].text, text, prompts[i // group_size].answer, lengths[i], finished[i], strings[i])
-            for i, text in enumerate(rollout.texts)
-        ]
+        contexts = self._contexts(prompts, rollout)
         scored = self.mix(contexts)
         gold = self.gold(contexts) if self.gold else []
         reference = policy.reference_logprobs(sequences, self.config.temperature, self.config.microbatch_size) if with_reference else None
@@ -96,12 +91,29 @@ class Collector:
         rewards = torch.tensor([s.total for s in scored], dtype=torch.float32, device=policy.device)
         return Experience(rollout, sequences, list(prompts), scored, gold, rewards, reference, times)
 
+    def _contexts(self, prompts: Sequence[Prompt], rollout: Rollout) -> list[Context]:
+        """What the rewards get to see of each response."""
+        lengths, finished = rollout.response_mask.sum(1).tolist(), rollout.finished.tolist()
+        strings = self._strings(rollout.response_ids, lengths)
+        asked = [prompts[i // rollout.group_size] for i in range(len(rollout.texts))]
+        return [
+            Context(prompt.text, text, prompt.answer, lengths[i], finished[i], strings[i])
+            for i, (prompt, text) in enumerate(zip(asked, rollout.texts, strict=True))
+        ]
+
     def _strings(self, ids: Tensor, lengths: list[int]) -> list[tuple[str, ...]]:
         """Each response's tokens as text, where a reward asks for them: it is much decoding."""
         if not (self.mix.by_token or (self.gold and self.gold.by_token)):
             return [()] * len(lengths)
         rows = zip(ids.tolist(), lengths, strict=True)
         return [tuple(token_strings(self.policy.tokenizer, row[:length])) for row, length in rows]
+
+    def greedy_rewards(self, prompts: Sequence[Prompt]) -> Tensor:
+        """The reward (B,) of the answer to each prompt that takes the most probable token at every place."""
+        policy, sampling = self.policy, replace(sampling_of(self.config), temperature=1.0, top_p=1.0, top_k=1)
+        rollout = sample(policy.model, policy.tokenizer, [p.text for p in prompts], 1, sampling, 0, self.interrupted)
+        scored = self.mix(self._contexts(prompts, rollout))
+        return torch.tensor([s.total for s in scored], dtype=torch.float32, device=policy.device)
 
     def evaluate(self, step: int) -> Generator[Event, None, dict[str, float]]:
         """``eval/…`` metrics on the held-out prompts, as the return value; the same prompts and luck each time. Yields a few samples."""

@@ -167,6 +167,58 @@ _ALL = (
         "Norm of the gradient before clipping, mean over the updates.",
         "Sudden tall spikes come before a collapse.",
     ),
+    Metric(
+        "grad_variance",
+        "Variance of the gradient",
+        "",
+        "Expected squared distance of the batch's gradient from its mean, over all parameters, estimated without bias from the gradients "
+        "of the batch's groups of prompts, at the step's first update.",
+        "Lower at the same batch size is a better estimator: the same step with less luck in it. Four times the responses quarter it.",
+        "It jumps from step to step: it is itself estimated, from a few groups. With the batch baseline it is in other units, as the "
+        "advantages are scaled.",
+        "down",
+    ),
+    *(
+        Metric(
+            f"grad_variance/{name}",
+            label,
+            "",
+            f"Variance of the gradient on the step's responses, had the advantages been {how}.",
+            "Measured on the very responses of the step, beside the other estimators: they differ in nothing else.",
+            not_broken,
+            "down",
+        )
+        for name, label, how, not_broken in (
+            ("trajectory", "Whole trajectory", "each response's whole return, with nothing subtracted", ""),
+            (
+                "to_go",
+                "Rewards to go",
+                "the rewards from each token on, with nothing subtracted",
+                "As high as the whole trajectory where the reward comes at the end alone: only the KL of each token is paid on the way.",
+            ),
+            (
+                "running_mean",
+                "Running mean",
+                "the rewards to go minus the mean return of past batches",
+                "At the first step it equals the rewards to go: there is no past yet. Where right answers are those that the policy is "
+                "sure of (sums), subtracting the mean can raise the variance: the best baseline weighs each return by its gradient.",
+            ),
+            (
+                "leave_one_out",
+                "Leave one out",
+                "the rewards to go minus what the other responses to the prompt earned from there on",
+                "Above the running mean where prompts differ little: with K responses a prompt, the mean of the others is a noisy "
+                "figure itself, and adds 1 / (K − 1) of the variance within a prompt.",
+            ),
+            ("greedy", "Greedy answer", "the rewards to go minus the reward of the most probable answer", ""),
+            (
+                "value",
+                "Critic",
+                "those of the critic",
+                "At the first step it equals the rewards to go: the critic starts at 0.",
+            ),
+        )
+    ),
     Metric("learning_rate", "Learning rate", "", "The optimizer's step size at this step.", "Rises during warm-up."),
     Metric(
         "clip_ratio/region_mean",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,29 +57,27 @@ class Updater:
         loss: Callable[[Tensor], tuple[Tensor, Stats]],
         weight: Callable[[Tensor], float] | None = None,
         at_once: int | None = None,
+        groups: Sequence[Tensor] | None = None,
+        observe: Callable[[Tensor], None] | None = None,
     ) -> None:
         """One optimizer update on the rows ``order``, gradients added up over microbatches.
 
         ``loss(rows)`` → (mean loss over the rows, stats); ``weight(rows)``: the rows' share of the whole mean (default: their number
-        over all rows); ``at_once``: rows in a microbatch, where it is not ``microbatch_size``. Raises ``NonFiniteError`` before the
+        over all rows); ``at_once``: rows in a microbatch, where it is not ``microbatch_size``. ``groups``: the same rows in parts, after
+        each of which ``observe(part)`` is called, while the parameters hold the gradient so far. Raises ``NonFiniteError`` before the
         weights are touched, and ``Interrupted`` only before the step's first update, so that a step is done whole or not at all.
         """
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * self._schedule(step)
-        for rows in split(order, at_once or self.config.microbatch_size):
-            if not self._stats["grad_norm"] and self.interrupted():
-                self.optimizer.zero_grad(set_to_none=True)
-                self._stats.clear()
-                raise Interrupted
-            share = weight(rows) if weight else len(rows) / len(order)
-            began = self.clock()
-            value, stats = loss(rows)
-            computed = self.clock()
-            (value * share).backward()
-            self.times["forward"] += computed - began
-            self.times["backward"] += self.clock() - computed
-            for key, stat in stats.items():
-                self._stats[key].append((share, stat.detach()))
+        for part in groups or (order,):
+            for rows in split(part, at_once or self.config.microbatch_size):
+                if not self._stats["grad_norm"] and self.interrupted():
+                    self.optimizer.zero_grad(set_to_none=True)
+                    self._stats.clear()
+                    raise Interrupted
+                self._backward(rows, loss, weight(rows) if weight else len(rows) / len(order))
+            if observe:
+                observe(part)
         began = self.clock()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         if not bool(torch.isfinite(norm)):
@@ -92,6 +90,17 @@ class Updater:
         self.optimizer.zero_grad(set_to_none=True)
         self.times["optimizer"] += self.clock() - began
         self._stats["grad_norm"].append((1.0, norm.detach()))
+
+    def _backward(self, rows: Tensor, loss: Callable[[Tensor], tuple[Tensor, Stats]], share: float) -> None:
+        """Add the gradient of one microbatch, which is ``share`` of the whole."""
+        began = self.clock()
+        value, stats = loss(rows)
+        computed = self.clock()
+        (value * share).backward()
+        self.times["forward"] += computed - began
+        self.times["backward"] += self.clock() - computed
+        for key, stat in stats.items():
+            self._stats[key].append((share, stat.detach()))
 
     def _schedule(self, step: int) -> float:
         """The share of the learning rate at a step (from 1): up over the warm-up, then constant, or in a line to 0 after the last step."""

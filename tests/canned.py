@@ -285,6 +285,10 @@ def _metrics(config: Any, step: int, luck: random.Random) -> dict[str, float]:
         return {**metrics, **ranked, "loss/rank": abs(noisy(5.0)), "loss/sft": abs(noisy(90.0 - 20 * progress))}
     if config.algorithm == "grpo":
         return {**metrics, "loss/kl": 0.1 * metrics["kl"]}
+    if config.algorithm == "reinforce":
+        metrics["grad_variance"] = abs(noisy(0.5, 0.05))
+        heights = (("trajectory", 2.0), ("to_go", 1.8), ("running_mean", 0.7), ("leave_one_out", 0.6), ("value", 0.5), ("greedy", 0.8))
+        metrics |= {f"grad_variance/{name}": abs(noisy(height, 0.05)) for name, height in heights}
     return {
         **metrics,
         "policy/approxkl": 0.002 * (1 + progress),
@@ -329,6 +333,16 @@ def _record(config: Any, item: Any, progress: float, tokenizer: Tokenizer, luck:
         }
         if config.algorithm == "rrhf":
             tokens = {key: column for key, column in tokens.items() if key not in ("ratio", "clipped", "advantages")}
+        if config.algorithm == "reinforce":
+            earned = [*(round(-config.beta * (a - b), 5) for a, b in zip(tokens["old_logprobs"], tokens["ref_logprobs"], strict=True))]
+            earned[-1] = round(earned[-1] + reward, 5)
+            to_go = [round(sum(earned[t:]), 5) for t in range(n)]
+            tokens |= {
+                "rewards": earned,
+                "returns": to_go,
+                "baselines": [round(mean, 5)] * n,
+                "advantages": [round(g - mean, 5) for g in to_go],
+            }
         if config.algorithm == "ppo":
             tokens |= {
                 "advantages": [round(advantage + luck.gauss(0, 0.1), 5) for _ in range(n)],

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 from streamlit.components.v2 import component
 
-from pages.components import reliability, theme
+from pages.components import bars, reliability, theme
 from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.state import Column, Feed
@@ -34,17 +34,19 @@ class Chart:
     """``series``: metric keys drawn together, the first names the chart. ``band``: key of a spread around the first series.
     ``distribution``: a distribution of the step's event whose percentiles are drawn instead of lines.
     ``reliability``: margins on held-out pairs (``eval/…``) that are drawn as a reliability diagram, of one measurement at a time.
-    ``optional``: of a variant; drawn for runs that measure it."""
+    ``optional``: of a variant; drawn for runs that measure it. ``bars``: the series side by side as they were last measured (at the
+    selected step or before it), under this title."""
 
     series: tuple[str, ...]
     band: str = ""
     distribution: str = ""
     reliability: str = ""
     optional: bool = False
+    bars: str = ""
 
     @property
     def key(self) -> str:
-        return self.reliability or self.distribution or self.series[0]
+        return self.reliability or self.distribution or (f"bars:{self.series[0]}" if self.bars else self.series[0])
 
 
 _ONLINE = (
@@ -56,7 +58,18 @@ _ONLINE = (
     Chart(("loss", "loss/policy", "loss/kl")),
     Chart(("completions/mean_length",)),
 )
+_LADDER = tuple(f"grad_variance/{name}" for name in ("trajectory", "to_go", "running_mean", "leave_one_out", "greedy", "value"))
 CHARTS: dict[str, tuple[Chart, ...]] = {
+    "reinforce": (
+        *_ONLINE[:2],
+        Chart(("grad_variance",), optional=True),
+        Chart(_LADDER, bars="Variance of the gradient, by estimator", optional=True),
+        *_ONLINE[2:4],
+        Chart(("loss", "loss/value")),
+        Chart(("completions/mean_length",)),
+        Chart(("values/explained_variance",), optional=True),
+        Chart(("clip_ratio/region_mean",), optional=True),
+    ),
     "grpo": (*_ONLINE, Chart(("frac_reward_zero_std",))),
     "ppo": (
         *_ONLINE,
@@ -103,10 +116,7 @@ CHARTS: dict[str, tuple[Chart, ...]] = {
     ),
 }
 COMPACT: dict[str, tuple[Chart, ...]] = {
-    "grpo": _ONLINE[:2],
-    "ppo": _ONLINE[:2],
-    "online_dpo": _ONLINE[:2],
-    "rrhf": _ONLINE[:2],
+    **dict.fromkeys(("reinforce", "grpo", "ppo", "online_dpo", "rrhf"), _ONLINE[:2]),
     **{name: CHARTS[name][:2] for name in ("dpo", "sft", "reward_model")},
 }
 MARGINS = "eval/margins"
@@ -116,7 +126,7 @@ _PARTS = (theme.GREEN, theme.PURPLE, theme.SKY)
 
 def charts_of(feed: Feed, algorithm: str) -> tuple[Chart, ...]:
     """The charts of a run: its algorithm's and its variant's, and the parts of the reward where it is a mix."""
-    charts = tuple(chart for chart in CHARTS.get(algorithm, ()) if not chart.optional or chart.key in feed.columns)
+    charts = tuple(chart for chart in CHARTS.get(algorithm, ()) if not chart.optional or chart.series[0] in feed.columns)
     parts = tuple(sorted(key for key in feed.columns if key.startswith("reward/")))
     more = ((Chart(("gold",)),) if "gold" in feed.columns else ()) + ((Chart(parts),) if len(parts) > 1 else ())
     if MARGINS in feed.heldout:
@@ -229,6 +239,8 @@ def card(
     colour = theme.on_ground(theme.ALGORITHM_COLOURS.get(algorithm, theme.BLUE), is_dark)
     if chart.reliability:
         return {"key": chart.key, **reliability.card(feed.heldout_at(chart.reliability, selected), colour, is_dark)}
+    if chart.bars:
+        return {"key": chart.key, "title": _(chart.bars), **bars.card(chart.series, feed.columns, selected, colour, log)}
     metric = describe(chart.series[0])
     data = traces(chart, feed, colour, smooth, is_dark)
     numbers = [v for trace in data for v in trace["y"]]

@@ -98,7 +98,12 @@ def kl_term(response: Mapping[str, Any], t: int) -> KL | None:
 
 def explain(algorithm: str, config: Mapping[str, Any], record: Mapping[str, Any], place: int | str, t: int | None) -> None:
     """Draw the formula of ``algorithm`` for token ``t`` of the response at ``place`` (an index; "chosen"/"rejected" for a pair)."""
-    from pages.components import formula_grpo, formula_pairs, formula_ppo  # which are written with the words of this module
+    from pages.components import (  # which are written with the words of this module
+        formula_grpo,
+        formula_pairs,
+        formula_ppo,
+        formula_reinforce,
+    )
 
     if algorithm == "dpo":
         formula_pairs.explain(config, record, str(place), t)
@@ -123,6 +128,8 @@ def explain(algorithm: str, config: Mapping[str, Any], record: Mapping[str, Any]
         formula_ppo.explain(config, response, t)
     elif algorithm == "rrhf":
         formula_rrhf.explain(config, record, int(place))
+    elif algorithm == "reinforce":
+        formula_reinforce.explain(config, record, int(place), t)
     else:
         formula_grpo.explain(config, response, t)
 

@@ -367,7 +367,7 @@ def _use_as_reward(run: Run, status: Status) -> None:
     """A trained reward model: to the pages on which a policy is trained against it."""
     if status.discarded:
         return
-    for page, label, icon in (("grpo", "GRPO", "groups"), ("ppo", "PPO", "school")):
+    for page, label, icon in (("grpo", "GRPO", "groups"), ("reinforce", "REINFORCE", "casino"), ("ppo", "PPO", "school")):
         words = _("Train a policy against it: {algorithm}").format(algorithm=label)
         query = {f"{page}.model": run.model, f"{page}.reward": spelled_reward(model_reward(run.id))}
         st.page_link(f"{page}.py", label=words, icon=f":material/{icon}:", query_params=query)

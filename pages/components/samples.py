@@ -49,7 +49,7 @@ def colourings(algorithm: str, record: Record) -> list[Colouring]:
         return [c for c in found if c.key not in ("k3",)]
     if record.get("split") == "heldout":
         return [c for c in found if c.key not in ("advantages", "ratio")]
-    if algorithm == "grpo" and all(abs(r - 1) < 1e-9 for _place, a in answers for r in a["tokens"].get("ratio", [1.0])):
+    if algorithm in ("grpo", "reinforce") and all(abs(r - 1) < 1e-9 for _place, a in answers for r in a["tokens"].get("ratio", [1.0])):
         return [c for c in found if c.key != "ratio"]  # one update a batch: 1 everywhere
     return found
 

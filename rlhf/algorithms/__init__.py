@@ -12,6 +12,7 @@ from rlhf.config import (
     GRPOConfig,
     OnlineDPOConfig,
     PPOConfig,
+    ReinforceConfig,
     RewardModelConfig,
     RRHFConfig,
     SFTConfig,
@@ -23,6 +24,7 @@ from rlhf.preferences import Kind
 CONFIGS: dict[str, type[Config]] = {
     "sft": SFTConfig,
     "reward_model": RewardModelConfig,
+    "reinforce": ReinforceConfig,
     "grpo": GRPOConfig,
     "ppo": PPOConfig,
     "dpo": DPOConfig,
@@ -34,6 +36,7 @@ CONFIGS: dict[str, type[Config]] = {
 DATA: dict[str, Kind] = {
     "sft": "demonstrations",
     "reward_model": "pairs",
+    "reinforce": "prompts",
     "grpo": "prompts",
     "ppo": "prompts",
     "dpo": "pairs",
@@ -45,7 +48,7 @@ DATA: dict[str, Kind] = {
 MAKES: dict[str, Literal["policy", "reward model"]] = {name: "reward model" if name == "reward_model" else "policy" for name in CONFIGS}
 
 
-ABBREVIATIONS = ("sft", "grpo", "ppo", "dpo", "rrhf")
+ABBREVIATIONS = ("sft", "reinforce", "grpo", "ppo", "dpo", "rrhf")
 
 
 def title(algorithm: str) -> str:

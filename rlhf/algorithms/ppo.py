@@ -36,6 +36,7 @@ from torch import Tensor
 
 from rlhf import advantages as adv
 from rlhf import ops
+from rlhf.advantages import explained_variance, token_rewards
 from rlhf.config import PPOConfig as Config
 from rlhf.events import Event, Phase, Step
 from rlhf.experience import Collector, Experience, advantage_metrics, earned_rewards, online_metrics, spread
@@ -111,21 +112,6 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor
     clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
     loss = ops.masked_mean(torch.maximum((values - returns).square(), (clipped - returns).square()), mask) / 2
     return loss, {"loss/value": loss.detach()}
-
-
-def token_rewards(
-    rewards: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, beta: float, estimator: ops.KLEstimator = "k1"
-) -> Tensor:
-    """r_t of the header: (N,), (N, T) … → (N, T). The reward lands on the last response token."""
-    per_token = torch.where(mask, -beta * ops.kl_estimate(logprobs, ref_logprobs, estimator), 0.0)
-    last = mask.sum(1) - 1
-    return per_token.scatter_add(1, last[:, None], rewards[:, None].to(per_token.dtype))
-
-
-def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
-    """1 − Var(R − V) / Var(R) over response tokens; 0 where the returns do not vary."""
-    spread_of_returns = returns[mask].var()
-    return float(1 - (returns - values)[mask].var() / spread_of_returns) if spread_of_returns > 1e-8 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from rlhf.config.offline import OfflineConfig, PairsConfig
 from rlhf.config.online import OnlineConfig
 from rlhf.config.online_dpo import OnlineDPOConfig
 from rlhf.config.ppo import PPOConfig
+from rlhf.config.reinforce import ReinforceConfig
 from rlhf.config.reward_model import RewardModelConfig
 from rlhf.config.rrhf import RRHFConfig
 from rlhf.config.sft import SFTConfig
@@ -37,6 +38,7 @@ __all__ = [
     "PPOConfig",
     "PairsConfig",
     "RRHFConfig",
+    "ReinforceConfig",
     "RewardModelConfig",
     "RewardTerm",
     "SFTConfig",

@@ -65,9 +65,19 @@ class OnlineConfig(Config):
         raise TypeError(f"{type(self).__name__} must say how many responses a prompt gets")
 
     @property
-    def further_passes(self) -> int:
-        """Forward passes over a step's batch beside those of the updates and of the reference; for the estimate of its time."""
+    def further_passes(self) -> float:
+        """Forward passes over a batch (a backward pass is two) beside those of the updates and of the reference; for the estimate."""
         return int(self.epochs * self.minibatches > 1)
+
+    @property
+    def further_answers(self) -> float:
+        """What is decoded beside the responses that are trained on, as a share of them; for the estimate."""
+        return 0.0
+
+    @property
+    def further_gradients(self) -> int:
+        """Gradients that are held beside the one of the update; for the estimate of memory."""
+        return 0
 
     @model_validator(mode="after")
     def _whole_minibatches(self) -> Self:

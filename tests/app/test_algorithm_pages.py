@@ -1,4 +1,4 @@
-"""The pages of GRPO, PPO and DPO as Streamlit draws them: settings, the card, Start. No worker is started and nothing is trained."""
+"""The pages of the algorithms as Streamlit draws them: settings, the card, Start. No worker is started and nothing is trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlhf.preferences import Dataset, Prompt
 from tests.app.opening import open_page, texts
 from tests.canned import canned_run
 
-PAGES = ("grpo", "ppo", "dpo", "online_dpo", "rrhf")
+PAGES = ("reinforce", "grpo", "ppo", "dpo", "online_dpo", "rrhf")
 
 
 @pytest.fixture(autouse=True)

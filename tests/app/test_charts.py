@@ -52,7 +52,7 @@ def test_reward_card_has_band_curve_and_heldout_points(feed: Feed):
     json.dumps(drawn, allow_nan=False)
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "ppo", "dpo", "rrhf"])
+@pytest.mark.parametrize("algorithm", ["reinforce", "grpo", "ppo", "dpo", "rrhf"])
 def test_every_chart_of_every_algorithm_has_data(tmp_path: Path, algorithm: str):
     feed = Feed(canned_run(tmp_path, algorithm, steps=6, weights=False))
     feed.read()
@@ -60,10 +60,33 @@ def test_every_chart_of_every_algorithm_has_data(tmp_path: Path, algorithm: str)
         for is_dark in (False, True):
             drawn = card(feed, chart, algorithm=algorithm, is_dark=is_dark, smooth=0.6, log=True, selected=3)
             assert any(trace["x"] for trace in drawn["data"]), chart.key
-            assert drawn["layout"]["shapes"][0]["x0"] == 3
+            assert chart.bars or drawn["layout"]["shapes"][0]["x0"] == 3
     shown = {key for chart in charts.charts_of(feed, algorithm) for key in (*chart.series, chart.band)}
     every = {key for key in feed.columns if not key.startswith("eval/")}
     assert set(charts.extra_keys(feed, algorithm)) == every - shown  # nothing that is measured cannot be plotted
+
+
+def test_bars_show_the_last_measurement_up_to_the_selected_step():
+    chart = next(chart for chart in charts.CHARTS["reinforce"] if chart.bars)
+    feed = Feed(run=None)  # type: ignore[arg-type]
+    feed.columns = {
+        "grad_variance/trajectory": Column([1, 10], [4.0, 3.0]),
+        "grad_variance/to_go": Column([1, 10], [2.0, 1.0]),
+    }
+    for selected, step, heights in ((None, 10, [3.0, 1.0]), (9, 1, [4.0, 2.0]), (10, 10, [3.0, 1.0])):
+        drawn = card(feed, chart, algorithm="reinforce", selected=selected)
+        (bars,) = drawn["data"]
+        assert bars["type"] == "bar" and bars["x"] == heights and bars["y"] == ["Whole trajectory", "Rewards to go"]
+        assert drawn["values"][0]["text"] == f"step {step}" and "Rewards to go:" in drawn["not_broken"]
+    assert card(feed, chart, algorithm="reinforce", selected=0)["data"] == []
+
+
+def test_a_chart_that_a_run_has_nothing_for_is_left_out(tmp_path: Path):
+    feed = Feed(canned_run(tmp_path, "reinforce", steps=4, weights=False))
+    feed.read()
+    assert charts.charts_of(feed, "reinforce") == charts.CHARTS["reinforce"]
+    del feed.columns["values/explained_variance"]
+    assert "values/explained_variance" not in [chart.key for chart in charts.charts_of(feed, "reinforce")]
 
 
 def test_the_parts_of_a_mixed_reward_get_a_chart(tmp_path: Path):

@@ -106,7 +106,7 @@ def test_before_is_the_untouched_start_and_after_the_last_measurement(root: Path
     assert "Before: story as it ships, step 0" in shown and "After: story + GRPO, step 4" in shown
 
 
-@pytest.mark.parametrize("page", ["home", "model", "grpo", "ppo", "dpo", "compare", "runs"])
+@pytest.mark.parametrize("page", ["home", "model", "reinforce", "grpo", "ppo", "dpo", "compare", "runs"])
 @pytest.mark.parametrize("language", list(i18n.LANGUAGES))
 def test_every_page_in_every_language(root: Path, page: str, language: str):
     canned_run(root, steps=4, weights=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def buttons(at: AppTest) -> dict[str, Any]:
     return {button.key.partition(":")[0]: button for button in at.button if button.key and ":" in button.key}
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "ppo", "dpo"])
+@pytest.mark.parametrize("algorithm", ["reinforce", "grpo", "ppo", "dpo"])
 def test_finished_run(root: Path, algorithm: str):
     at = page(algorithm, canned_run(root, algorithm, steps=6, weights=False))
     assert not at.exception
@@ -142,7 +143,7 @@ def test_a_live_run_is_followed_until_a_step_is_chosen(root: Path):
         assert not at.slider(key="smooth").disabled and "step 6" in texts(at)
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "ppo", "dpo", "rrhf"])
+@pytest.mark.parametrize("algorithm", ["reinforce", "grpo", "ppo", "dpo", "rrhf"])
 def test_a_clicked_token_opens_the_formula(root: Path, algorithm: str):
     run = canned_run(root, algorithm, steps=4, weights=False)
     record = run.samples_at(4)[0]
@@ -257,8 +258,39 @@ def test_formula_agrees_with_the_engine():
         assert formula_pairs.terms(config, **record).loss == pytest.approx(float(loss)), variant
 
 
+@pytest.mark.parametrize("returns", ["trajectory", "to_go"])
+@pytest.mark.parametrize("baseline", ["none", "running_mean", "leave_one_out", "value", "greedy", "batch"])
+def test_reinforces_formula_works_out_what_the_engine_used(returns: str, baseline: str):
+    """Two prompts of three responses: from the recorded rewards of the tokens, each advantage comes out again."""
+    torch = pytest.importorskip("torch")
+    from pages.components import formula_reinforce
+    from rlhf.algorithms.reinforce import Facts, estimate
+
+    if (returns, baseline) == ("trajectory", "value"):
+        pytest.skip("refused by the settings")
+    torch.manual_seed(0)
+    lengths = [3, 1, 4, 2, 4, 3]
+    mask = torch.arange(4)[None] < torch.tensor(lengths)[:, None]
+    facts = Facts(torch.randn(6, 4), mask, 3, past=0.3, values=torch.randn(6, 4), greedy=torch.randn(2), gamma=0.9, lam=0.8)
+    if returns == "trajectory":
+        facts = replace(facts, gamma=1.0)
+    earned, expected, advantages = estimate(facts, returns, baseline)
+    scale = (earned - expected)[mask].std()
+    config = {"returns": returns, "baseline": baseline, "gamma": facts.gamma, "lam": 0.8, "beta": 0.1}
+    columns = {"rewards": facts.rewards, "baselines": expected, "advantages": advantages, "values": facts.values, "logprobs": -mask.float()}
+    columns["scales"] = scale.expand(6, 4)
+    answers = [{"reward": 0.0, "tokens": {name: column[i, :n].tolist() for name, column in columns.items()}} for i, n in enumerate(lengths)]
+    for answer, n in zip(answers, lengths, strict=True):
+        answer["tokens"]["ids"] = [1] * n
+    for group in (answers[:3], answers[3:]):
+        for place, answer in enumerate(group):
+            for t in range(len(answer["tokens"]["ids"])):
+                found = formula_reinforce.worth(config, {"responses": group}, place, t)
+                assert found.advantage == pytest.approx(answer["tokens"]["advantages"][t], abs=1e-5) and found.agrees
+
+
 def test_token_colourings_have_a_number_for_every_token(tmp_path: Path):
-    for algorithm in ("grpo", "ppo", "dpo", "rrhf"):
+    for algorithm in ("reinforce", "grpo", "ppo", "dpo", "rrhf"):
         run = canned_run(tmp_path, algorithm, steps=4, weights=False)
         record = run.samples_at(4)[0]
         found = samples.colourings(algorithm, record)

@@ -32,6 +32,7 @@ from rlhf import ops
 from rlhf.algorithms.dpo import dpo_loss
 from rlhf.algorithms.grpo import grpo_loss
 from rlhf.algorithms.ppo import is_cut, policy_loss, token_rewards
+from rlhf.algorithms.reinforce import reinforce_loss
 
 pytestmark = pytest.mark.parity
 F64 = torch.float64
@@ -92,7 +93,6 @@ def kl_in_reward(old: Tensor, beta: float) -> Tensor:
 def policy_gradient(by: str) -> Loss:
     """REINFORCE's −A·log π, summed over the tokens and averaged over the answers."""
     if by == "reinforce_loss":
-        reinforce_loss = pytest.importorskip("rlhf.algorithms.reinforce").reinforce_loss
         return lambda logprobs, advantages: reinforce_loss(logprobs, None, advantages, MASK)
     return lambda logprobs, advantages: (-(advantages * logprobs).sum(1).mean(), {})
 

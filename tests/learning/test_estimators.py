@@ -20,6 +20,7 @@ from rlhf import advantages as adv
 from rlhf import ops
 from rlhf.algorithms.grpo import grpo_loss
 from rlhf.algorithms.ppo import policy_loss
+from rlhf.algorithms.reinforce import reinforce_loss
 
 pytestmark = pytest.mark.parity
 F64 = torch.float64
@@ -144,7 +145,6 @@ def test_a_mean_over_each_answers_own_tokens_is_biased():
 
 def test_reinforce_is_this_sum():
     """REINFORCE's own loss gives the same estimates, answer by answer."""
-    reinforce_loss = pytest.importorskip("rlhf.algorithms.reinforce").reinforce_loss
     for advantages in UNBIASED.values():
         ours = estimates(EACH, advantages[:, None], lambda n, a, m: reinforce_loss(n, None, a, m)[0])
         close(ours, estimates(EACH, advantages[:, None]))
@@ -222,7 +222,6 @@ def test_a_ratio_of_the_whole_answer_is_exact_and_one_of_each_token_is_not():
 
     Unclipped. At π = π_old the two have the same gradient, which is why the ratio of each token serves for small steps.
     """
-    reinforce_loss = pytest.importorskip("rlhf.algorithms.reinforce").reinforce_loss
     shift = torch.tensor([[0.6, -0.4, 0.1], [-0.3, 0.2, 0.5], [0.1, 0.4, -0.6]], dtype=F64)
 
     def off_by(level: str, old: Tensor) -> float:

@@ -79,6 +79,17 @@ def test_work_of_a_grpo_step_by_hand():
     assert e.work(without_reference, prompt_tokens=16) == 25_600 - 64 * 64
 
 
+def test_work_of_a_reinforce_step_by_hand():
+    """64 sequences of 16 + 48 tokens: 25 600 as GRPO's; comparing four estimators every 10 steps is (1 + 2·4)/10 · 64 · 64 = 3 686.4.
+
+    A greedy answer to each of the 16 prompts is 16 · 3 · 48 = 2 304 more, and a fifth estimator 2/10 · 64 · 64 = 819.2.
+    """
+    assert e.work(make_config("reinforce", model="story", variance_groups=0), prompt_tokens=16) == 25_600
+    assert e.work(make_config("reinforce", model="story"), prompt_tokens=16) == pytest.approx(25_600 + 3_686.4)
+    greedy = make_config("reinforce", model="story", baseline="greedy")
+    assert e.work(greedy, prompt_tokens=16) == pytest.approx(25_600 + 3_686.4 + 2_304 + 819.2)
+
+
 def test_more_of_anything_is_more_work():
     base = e.work(make_config("ppo", model="story"))
     for change in ({"epochs": 3}, {"prompts_per_step": 64}, {"samples_per_prompt": 4}, {"max_new_tokens": 96}):

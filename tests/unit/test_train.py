@@ -36,6 +36,7 @@ ANSWERS = Dataset(
 )
 SMALL = {
     "grpo": {"prompts_per_step": 4, "group_size": 4, "epochs": 2, "beta": 0.1},
+    "reinforce": {"prompts_per_step": 4, "samples_per_prompt": 2, "beta": 0.1},
     "ppo": {"prompts_per_step": 4, "samples_per_prompt": 2, "minibatches": 2},
     "dpo": {"pairs_per_step": 4},
     "online_dpo": {"prompts_per_step": 6, "group_size": 4, "minibatches": 2},
