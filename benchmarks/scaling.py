@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring import Report, parser
+from benchmarks.measuring import Report, parser, spread
 from benchmarks.trl_turns import WARM_UP, our_steps, random_llama
 from rlhf.algorithms import make_config
 from rlhf.policy import load_pretrained
@@ -34,7 +34,9 @@ def seconds(steps: int, model: str = "story", **fields: Any) -> list[float]:
     config = make_config("grpo", model="story", reward="negative", steps=steps + WARM_UP, eval_every=0, eval_prompts=1)
     rows = fields.get("prompts_per_step", config.model_dump()["prompts_per_step"]) * fields.get("responses_per_prompt", 8)
     config = config.model_copy(update={"model": model, "microbatch_size": min(rows, 64), **fields})
-    return our_steps(config, load_dataset("prompts", config.data))[0][WARM_UP:]
+    found = our_steps(config, load_dataset("prompts", config.data))[0][WARM_UP:]
+    print(f"  {Path(model).name} {fields or ''}: {spread(found)} s", flush=True)
+    return found
 
 
 def measure(steps: int, folder: Path) -> dict[str, Points]:
@@ -63,7 +65,7 @@ def draw(measured: dict[str, Points]) -> str:
     panels = "".join(_panel(title, points, 10 + 250 * i) for i, (title, points) in enumerate(measured.items()))
     style = "text{font:11px sans-serif;fill:#777}.t{font-size:12px;font-weight:600}"
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000 215" role="img" aria-label="Seconds of a GRPO step">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1000 195" role="img" aria-label="Seconds of a GRPO step">'
         f"<style>{style}</style>{panels}</svg>\n"
     )
 
