@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PrinterCallback, Trainer, TrainerCallback
 
+from rlhf.catalogue import model_path
 from rlhf.config import Config
 from rlhf.events import Event, Failed, Step
 from rlhf.preferences import Dataset
@@ -55,6 +57,21 @@ def their_steps(trainer: Trainer) -> list[float]:
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return clock.times
+
+
+def random_llama(folder: Path, hidden: int, layers: int) -> str:
+    """A folder with a Llama of random weights, in the embedded models' shape (heads of 32), and story's tokenizer."""
+    path = folder / f"llama-{hidden}-{layers}"
+    if not path.is_dir():
+        torch.manual_seed(0)
+        shape = LlamaConfig(
+            vocab_size=2048, hidden_size=hidden, intermediate_size=hidden * 11 // 4, num_hidden_layers=layers,
+            num_attention_heads=hidden // 32, max_position_embeddings=512, tie_word_embeddings=True,
+            bos_token_id=None, eos_token_id=0, pad_token_id=0,
+        )  # fmt: skip
+        LlamaForCausalLM(shape).save_pretrained(path)
+        AutoTokenizer.from_pretrained(model_path("story")).save_pretrained(path)
+    return str(path)
 
 
 class _Clock(TrainerCallback):

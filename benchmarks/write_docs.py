@@ -17,15 +17,17 @@ from benchmarks.measuring import RESULTS, parser, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 LEARNING = ("sums", "story-grpo", "story-dpo", "story-ppo")
+VS_TRL = ("grpo", "grpo-5m", "dpo", "sft", "sampling", "memory")
 REWARD_MODEL = ("clean", "noisy", "step", "loop")
 ORDER = (
     "cold_start",
     "start_latency",
     *(f"learning-{task}" for task in LEARNING),
     "live_page_cost",
-    "vs_trl",
+    *(f"vs_trl-{task}" for task in VS_TRL),
     *(f"reward_model-{task}" for task in REWARD_MODEL),
     "overoptimisation",
+    "scaling",
 )
 
 

@@ -1,12 +1,13 @@
 """The forward pass over given responses: what a model says at each of their places.
 
 A prompt that several responses share goes through the model once: its keys and values are computed, with gradient, and handed to all its
-responses. For eight responses of twice the prompt's length that is a quarter less work, and the same numbers.
+responses. For eight responses of twice the prompt's length that is a quarter less work, and the same numbers. Llama-like models are read
+without padding (``rlhf.llama``), others through their own ``forward``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from rlhf import ops
+from rlhf import llama, ops
 from rlhf.types import Sequences
 
 LEAST_SHARED = 4
@@ -22,25 +23,48 @@ LEAST_SHARED = 4
 
 
 class Part(NamedTuple):
-    """Some places of N responses: what the model says there, and what is there."""
+    """What the model says at some places of N responses of at most T tokens, and what is there."""
 
-    logits: Tensor  # (N, t, V), of the state before each token
-    states: Tensor | None  # (N, t, D), the last hidden state there, where it was asked for
-    ids: Tensor  # (N, t)
+    logits: Tensor  # (N, t, V), of the state before each token; or (K, V), of the real tokens alone
+    states: Tensor | None  # (N, t, D) or (K, D), the last hidden state there, where it was asked for
+    ids: Tensor  # (N, t) or (K,)
+    mask: Tensor | None = None  # (N, T), True at the K places
 
 
 def logprobs_of(parts: Sequence[Part], temperature: float = 1.0) -> Tensor:
     """(N, T) nats. Padding holds arbitrary finite numbers."""
-    return torch.cat([ops.token_logprobs(part.logits, part.ids, temperature) for part in parts], 1)
+    return _laid_out(parts, [ops.token_logprobs(part.logits, part.ids, temperature) for part in parts])
+
+
+def entropies_of(parts: Sequence[Part], temperature: float = 1.0) -> Tensor:
+    """(N, T) nats, of the distributions that the tokens came from."""
+    return of_logits(parts, lambda logits: ops.entropy(logits, temperature))
+
+
+def of_logits(parts: Sequence[Part], what: Callable[[Tensor], Tensor]) -> Tensor:
+    """(N, T): ``what`` (…, V) → (…) makes of the logits at each place; 0 or anything on padding."""
+    return _laid_out(parts, [what(part.logits) for part in parts])
 
 
 def states_of(parts: Sequence[Part]) -> Tensor:
     """(N, T, D); only of parts that were asked for with their states."""
-    return torch.cat([part.states for part in parts if part.states is not None], 1)
+    return _laid_out(parts, [part.states for part in parts if part.states is not None])
+
+
+def _laid_out(parts: Sequence[Part], values: Sequence[Tensor]) -> Tensor:
+    """Values of all parts as (N, T, …), 0 where there are none."""
+    mask = parts[0].mask
+    if mask is None:
+        return torch.cat(list(values), 1)
+    (value,) = values
+    return value.new_zeros(*mask.shape, *value.shape[1:]).masked_scatter(mask.view(*mask.shape, *[1] * (value.ndim - 1)), value)
 
 
 def response_parts(model: Any, sequences: Sequences, states: bool = False) -> list[Part]:
     """The responses' places, in parts that follow one another; with gradient. ``states``: the last hidden states too."""
+    decoder = llama.known(model)
+    if decoder is not None:
+        return [_packed(model, decoder, sequences, states)]
     both = torch.cat([sequences.prompt_ids, sequences.prompt_mask.long()], 1)
     different, place = torch.unique(both, dim=0, return_inverse=True)
     cache = DynamicCache(config=model.config)
@@ -48,6 +72,14 @@ def response_parts(model: Any, sequences: Sequences, states: bool = False) -> li
     if not plain or LEAST_SHARED * len(different) > len(sequences) or sequences.response_ids.shape[1] == 1:
         return [_whole(model, sequences, states)]
     return _shared(model, sequences, different, place, cache, states)
+
+
+def _packed(model: Any, decoder: Any, sequences: Sequences, states: bool) -> Part:
+    """Without padding, and only the places from which a token is predicted are projected to the vocabulary."""
+    batch, rows, places = llama.pack(sequences, before=True)
+    hidden = llama.hidden_states(decoder, batch).index_select(0, rows)
+    logits = model.get_output_embeddings()(hidden)
+    return Part(logits, hidden if states else None, sequences.response_ids.flatten()[places], sequences.response_mask)
 
 
 def _whole(model: Any, sequences: Sequences, states: bool) -> Part:

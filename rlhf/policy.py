@@ -24,12 +24,11 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from rlhf import ops
 from rlhf.adapters import add_lora, load_lora, read_weights
 from rlhf.catalogue import CATALOGUE, model_path
 from rlhf.config import Config
 from rlhf.errors import ConfigError, ModelError
-from rlhf.forward import logprobs_of, response_parts, states_of
+from rlhf.forward import entropies_of, logprobs_of, of_logits, response_parts, states_of
 from rlhf.rollout import context_length, encode_prompt
 from rlhf.types import Sequences
 
@@ -306,13 +305,13 @@ class Policy:
         """Also log Σ_v π(v|s)², (N, T), detached: the log-probability that two draws from the policy agree, which WPO scales by."""
         parts = response_parts(self.model, sequences)
         with torch.no_grad():
-            collisions = [(2 * part.logits.float()).logsumexp(-1) - 2 * part.logits.float().logsumexp(-1) for part in parts]
-        return logprobs_of(parts), torch.cat(collisions, 1)
+            collisions = of_logits(parts, lambda logits: (2 * logits.float()).logsumexp(-1) - 2 * logits.float().logsumexp(-1))
+        return logprobs_of(parts), collisions
 
     def logprobs_and_best(self, sequences: Sequences) -> tuple[Tensor, Tensor]:
         """Also the token that the policy finds most probable at each place, (N, T)."""
         parts = response_parts(self.model, sequences)
-        return logprobs_of(parts), torch.cat([part.logits.detach().argmax(-1) for part in parts], 1)
+        return logprobs_of(parts), of_logits(parts, lambda logits: logits.detach().argmax(-1))
 
     def logprobs_and_values(
         self, sequences: Sequences, temperature: float = 1.0, entropy: bool = False
@@ -320,7 +319,7 @@ class Policy:
         """Also the critic's V(s_t), (N, T), of the state before each response token if there is one, and the entropy (N, T) if wanted."""
         parts = response_parts(self.model, sequences, states=self.value_head is not None)
         values = None if self.value_head is None else self.value_head(states_of(parts).float()).squeeze(-1)
-        entropies = torch.cat([ops.entropy(part.logits, temperature) for part in parts], 1) if entropy else None
+        entropies = entropies_of(parts, temperature) if entropy else None
         return logprobs_of(parts, temperature), values, entropies
 
     @torch.no_grad()

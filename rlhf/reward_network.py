@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
-from rlhf import runs
+from rlhf import llama, runs
 from rlhf.adapters import add_lora, keep_weights, load_lora, read_weights
 from rlhf.config import Config
 from rlhf.errors import DataError, ModelError, RunError
@@ -123,6 +123,12 @@ class RewardNetwork:
 def token_scores(network: Any, sequences: Sequences) -> Tensor:
     """The head's output at each response token, (N, T) float32; ``network`` is a decoder with a linear ``score`` head."""
     inner: Any = network.get_base_model() if isinstance(network, PeftModel) else network
+    decoder = llama.known(network)
+    if decoder is not None:
+        batch, rows, places = llama.pack(sequences, before=False)
+        scores = inner.score(llama.hidden_states(decoder, batch).index_select(0, rows)).squeeze(-1).float()
+        table = scores.new_zeros(sequences.response_mask.numel()).index_copy(0, places, scores)
+        return table.view(sequences.response_mask.shape)
     if len(sequences) < 16 or sequences.response_ids.device.type != "cpu":
         return _scores(inner, sequences)
     # the shorter half on its own has less padding: a twentieth of the time

@@ -2,8 +2,7 @@
 
 What differs from ``model.generate``:
 
-- a prompt is prefilled once and its cache is expanded over the group's G responses;
-- the cache is allocated once at its final length instead of being concatenated at every token;
+- a prompt is read once for the group's G responses, and the cache is allocated once at its final length (``rlhf.decode``);
 - a token is drawn by inverting the cumulative distribution with one uniform number, which is exact and twenty times faster on a
   CPU than ``torch.multinomial`` over the vocabulary;
 - rows that have ended are dropped from the batch;
@@ -17,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer
+from transformers import PreTrainedTokenizerBase
 
 from rlhf import ops
+from rlhf.decode import start
 from rlhf.errors import DataError
 from rlhf.types import Rollout, Sequences
 
@@ -44,40 +43,6 @@ class SamplingConfig:
     top_p: float = 1.0
     top_k: int = 0
     stop: tuple[str, ...] = ()
-
-
-class PreallocatedLayer(DynamicLayer):
-    """A layer's keys and values, (N, heads, capacity, D), written in place; ``keys`` and ``values`` are views of the part in use."""
-
-    def __init__(self, prefilled: DynamicLayer, repeats: int, capacity: int):
-        super().__init__()
-        assert prefilled.keys is not None and prefilled.values is not None
-        rows, heads, length, _ = prefilled.keys.shape
-        self.dtype, self.device = prefilled.keys.dtype, prefilled.keys.device
-        self.length = length
-        self.buffers = []
-        for source in (prefilled.keys, prefilled.values):
-            buffer = source.new_empty(rows * repeats, heads, capacity, source.shape[-1])
-            buffer[:, :, :length] = source.repeat_interleave(repeats, 0)
-            self.buffers.append(buffer)
-        self.is_initialized = True
-        self._view()
-
-    def _view(self) -> None:
-        self.keys, self.values = (buffer[:, :, : self.length] for buffer in self.buffers)
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        end = self.length + key_states.shape[-2]
-        self.buffers[0][:, :, self.length : end] = key_states
-        self.buffers[1][:, :, self.length : end] = value_states
-        self.length = end
-        self._view()
-        assert self.keys is not None and self.values is not None
-        return self.keys, self.values
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        self.buffers = [buffer[indices] for buffer in self.buffers]
-        self._view()
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -172,9 +137,7 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: SamplingConfig) -> tuple[Te
     logits = logits.float()
     if sampling.temperature != 1.0:
         logits = logits / sampling.temperature
-    log_z = logits.logsumexp(-1)
-    probabilities = (logits - log_z[:, None]).exp_()
-    entropies = log_z - (probabilities * logits).sum(-1)
+    probabilities = logits.softmax(-1)
     if sampling.top_k or sampling.top_p < 1:
         weights = filter_logits(logits, sampling.top_k, sampling.top_p).softmax(-1)
     else:
@@ -182,7 +145,11 @@ def draw(logits: Tensor, uniforms: Tensor, sampling: SamplingConfig) -> tuple[Te
     cdf = weights.cumsum(-1)
     # scaled by the last entry, so that rounding of the sum leaves no gap at the top; right=True never picks a token of weight 0
     ids = torch.searchsorted(cdf, (uniforms * cdf[:, -1])[:, None], right=True).squeeze(1).clamp_(max=logits.shape[-1] - 1)
-    return ids, logits.gather(1, ids[:, None]).squeeze(1) - log_z, entropies
+    # one softmax serves for all: log Z is the distance of a drawn token's logit from its log-probability
+    drawn = ids[:, None]
+    logprobs = probabilities.gather(1, drawn).log_().squeeze(1)
+    log_z = logits.gather(1, drawn).squeeze(1) - logprobs
+    return ids, logprobs, log_z - torch.linalg.vecdot(probabilities, logits)
 
 
 def sample(
@@ -242,29 +209,8 @@ def _decode(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The token loop: → ids, log-probabilities, entropies and "this token ends the response", each (N, max_new_tokens)."""
     total, steps = uniforms.shape
-    width = prompt_ids.shape[1]
     device = prompt_ids.device
-    padded = not bool(prompt_mask.all())
-    positions = (prompt_mask.long().cumsum(1) - 1).clamp_(min=0)
-    cache = DynamicCache(config=model.config)
-    out = model(
-        input_ids=prompt_ids,
-        attention_mask=prompt_mask.long() if padded else None,
-        position_ids=positions if padded else None,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    plain = all(type(layer) is DynamicLayer for layer in cache.layers)
-    if plain:
-        layers: Any = [PreallocatedLayer(cast(DynamicLayer, layer), group_size, width + steps) for layer in cache.layers]
-        cache.layers = layers
-    else:  # sliding windows and the like keep the library's own layers
-        cache.batch_repeat_interleave(group_size)
-    logits = out.logits[:, -1].repeat_interleave(group_size, 0)
-    positions = positions[:, -1:].repeat_interleave(group_size, 0)
-    attention = torch.cat([prompt_mask.repeat_interleave(group_size, 0), prompt_mask.new_ones(total, steps)], 1)
-
+    decoder = start(model, prompt_ids, prompt_mask, group_size, steps)
     end = torch.tensor(ends, device=device)
     ids = prompt_ids.new_full((total, steps), ends[0])
     logprobs, entropies = (torch.zeros((total, steps), device=device) for _ in range(2))
@@ -273,7 +219,7 @@ def _decode(
     done = torch.zeros(total, dtype=torch.bool, device=device)
     check_every = 1 if device.type == "cpu" else 8  # a look at ``done`` stalls a GPU
     for step in range(steps):
-        token, logprob, entropy = draw(logits, uniforms[live, step], sampling)
+        token, logprob, entropy = draw(decoder.logits, uniforms[live, step], sampling)
         stops = torch.isin(token, end)
         ids[live, step], logprobs[live, step], entropies[live, step] = token, logprob, entropy
         if sampling.stop:
@@ -291,18 +237,9 @@ def _decode(
                 break
             if running <= 0.8 * len(live):  # copying the cache costs something too: not for every single row
                 keep = (~done).nonzero().squeeze(1)
-                cache.batch_select_indices(keep)
-                live, token, positions, attention, done = live[keep], token[keep], positions[keep], attention[keep], done[keep]
-        positions = positions + 1
-        mask = attention[:, : width + step + 1]
-        out = model(
-            input_ids=token[:, None],
-            attention_mask=(mask[:, None, None] if plain else mask.long()) if padded or not plain else None,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits = out.logits[:, -1]
+                decoder.keep(keep)
+                live, token, done = live[keep], token[keep], done[keep]
+        decoder.advance(token)
     return ids, logprobs, entropies, ended
 
 

@@ -81,12 +81,13 @@ class DPO:
             return None
         n, width = len(pairs), sequences.response_ids.shape[1]
         missing = [i for i, pair in enumerate(pairs) if pair not in self._reference]
-        if missing:
-            rows = torch.tensor(missing + [i + n for i in missing], device=self.policy.device)
-            fresh = self.policy.reference_logprobs(sequences.rows(rows), rows=self.config.microbatch_size)
-            lengths = sequences.response_mask.sum(1)
-            for k, i in enumerate(missing):
-                chosen, rejected = fresh[k, : lengths[i]], fresh[k + len(missing), : lengths[i + n]]
+        lengths = sequences.response_mask.sum(1)
+        # in the policy's microbatches: both round in one way, so that untouched weights give margins of exactly 0
+        for some in (missing[k : k + self.config.microbatch_size] for k in range(0, len(missing), self.config.microbatch_size)):
+            rows = torch.tensor(some + [i + n for i in some], device=self.policy.device)
+            fresh = self.policy.reference_logprobs(sequences.rows(rows), rows=len(rows))
+            for k, i in enumerate(some):
+                chosen, rejected = fresh[k, : lengths[i]], fresh[k + len(some), : lengths[i + n]]
                 self._reference[pairs[i]] = (chosen.clone(), rejected.clone())
         table = torch.zeros(2 * n, width, device=self.policy.device)
         for i, pair in enumerate(pairs):
