@@ -32,7 +32,7 @@ Points = list[tuple[float, list[float]]]
 def seconds(steps: int, model: str = "story", **fields: Any) -> list[float]:
     """Of each counted step."""
     config = make_config("grpo", model="story", reward="negative", steps=steps + WARM_UP, eval_every=0, eval_prompts=1)
-    rows = fields.get("prompts_per_step", config.model_dump()["prompts_per_step"]) * fields.get("responses_per_prompt", 8)
+    rows = fields.get("prompts_per_step", config.model_dump()["prompts_per_step"]) * fields.get("group_size", 8)
     config = config.model_copy(update={"model": model, "microbatch_size": min(rows, 64), **fields})
     found = our_steps(config, load_dataset("prompts", config.data))[0][WARM_UP:]
     print(f"  {Path(model).name} {fields or ''}: {spread(found)} s", flush=True)
@@ -44,7 +44,7 @@ def measure(steps: int, folder: Path) -> dict[str, Points]:
     models = {shape: random_llama(folder, *shape) for shape in SHAPES}
     sizes = {shape: load_pretrained(path, "cpu", "float32").parameters for shape, path in models.items()}
     return {
-        "responses to a prompt": [(g, seconds(steps, responses_per_prompt=g)) for g in (2, 4, 8, 16, 32)],
+        "responses to a prompt": [(g, seconds(steps, group_size=g)) for g in (2, 4, 8, 16, 32)],
         "tokens of a response": [(t, seconds(steps, long, max_new_tokens=t)) for t in (12, 24, 48, 96, 192)],
         "prompts in a step": [(b, seconds(steps, prompts_per_step=b)) for b in (2, 4, 8, 16, 32)],
         "parameters": [(sizes[shape], seconds(steps, path)) for shape, path in models.items()],

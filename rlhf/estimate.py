@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf.catalogue import CATALOGUE, model_path
-from rlhf.config import Config, DPOConfig, OfflineConfig, OnlineConfig, PairsConfig, RewardModelConfig, RRHFConfig
+from rlhf.config import Config, OfflineConfig, OnlineConfig, PairsConfig, RewardModelConfig, RRHFConfig
 from rlhf.errors import PlaygroundError
 from rlhf.preferences import Dataset, Demonstration, Item, PreferencePair
 
@@ -240,7 +240,7 @@ def work(config: Config, prompt_tokens: float = 16, answer_tokens: float | None 
     answer = answer_tokens if answer_tokens is not None else response_tokens(config)
     n, length = sequences(config), prompt_tokens + answer
     if not isinstance(config, OnlineConfig):
-        return n * length * (4.0 if isinstance(config, DPOConfig) else 3.0)  # forward, backward; DPO's reference sees each pair once
+        return n * length * (4.0 if config.needs_reference else 3.0)  # forward, backward; DPO's reference sees each pair once
     if isinstance(config, RRHFConfig):  # no reference, and of n answers only the best is trained on where nothing is ranked
         return n * 3.0 * answer + config.trained_per_step * 3.0 * config.epochs * length
     passes = 3.0 * config.epochs + (1.0 if config.beta else 0.0) + config.further_passes
@@ -295,11 +295,11 @@ def memory_parts(
     if facts.context:
         length = min(length, facts.context)
     caching = sequences(config) * length * layers * (facts.kv_width or 2 * hidden) * number if isinstance(config, OnlineConfig) else 0
-    scores = isinstance(config, RewardModelConfig)  # which has neither a reference nor an output for each word
+    scores = isinstance(config, RewardModelConfig)  # which has no output for each word
     return {
         "process": PROCESS_BYTES if device == "cpu" else 0,
         "weights": facts.parameters * number,
-        "reference": facts.parameters * number if config.tuning == "full" and not scores else 0,
+        "reference": facts.parameters * number if config.tuning == "full" and config.needs_reference else 0,
         "optimizer": trained * 3 * number,
         "activations": rows * length * layers * hidden * 24 * number,
         "logits": 0 if scores else rows * min(answer + 1, length) * vocabulary * 3 * 4,

@@ -39,3 +39,7 @@ class RewardModelConfig(PairsConfig):
     center_coef: float = setting(
         0.01, "Weight of a term that keeps the scores of a pair around 0.", "regularisation", effect="scores closer to 0", ge=0, le=10
     )
+
+    @property
+    def needs_reference(self) -> bool:
+        return False

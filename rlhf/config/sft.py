@@ -28,3 +28,7 @@ class SFTConfig(OfflineConfig):
     @property
     def items_per_step(self) -> int:
         return self.examples_per_step
+
+    @property
+    def needs_reference(self) -> bool:
+        return False

@@ -185,7 +185,7 @@ def test_a_policys_preferences_held_out_and_trained_on(root: Path):
     assert (row["prompt"], row["chosen"], row["rejected"]) == (least.pair.prompt, least.pair.chosen, least.pair.rejected)
     delta = row["log π(w)"] - row["log π_ref(w)"] - row["log π(l)"] + row["log π_ref(l)"]
     assert row["β·Δ"] == pytest.approx(0.25 * delta) and row["P"] == pytest.approx(1 / (1 + math.exp(-0.25 * delta)))
-    assert any(r"\Delta_w" in str(element.value) for element in at.latex)
+    assert any(r"h_w" in str(element.value) for element in at.latex)
 
     at.slider(key=f"bt/policy/beta/{run.id}").set_value(0.5).run()
     assert not at.exception
