@@ -43,15 +43,12 @@ def named(field: str, value: Any) -> str:
 
 
 def follow_link(name: str, options: tuple[Any, ...]) -> None:
-    """A link that was just opened wins over an older choice; one that names no value is ignored. ``name``: the widget's key.
+    """What the link that opened the session chooses; one that names no value is ignored. ``name``: the widget's key.
 
-    What stood in the link before, and what was written into it last, is no new link: the browser may tell either once more.
+    Later the session's own choice stands, as the browser may tell a link once more that has been rewritten meanwhile.
     """
-    linked = st.query_params.get(name, "")
-    known = st.session_state.setdefault(f"{name}/links", ["", ""])  # seen, written
-    if linked in options and linked not in known:
+    if name not in st.session_state and (linked := st.query_params.get(name)) in options:
         st.session_state[name] = linked
-    known[0] = linked
 
 
 def select(title: str, options: tuple[Any, ...], default: Any, field: str, name: str, explained: str) -> Any:
@@ -63,7 +60,6 @@ def select(title: str, options: tuple[Any, ...], default: Any, field: str, name:
         title, options, format_func=lambda option: named(field, option) or str(option), key=name, help=explained, persist_state="session"
     )
     linked = "" if value == default else str(value)
-    st.session_state[f"{name}/links"][1] = linked
     if linked and st.query_params.get(name) != linked:
         st.query_params[name] = linked
     elif not linked:
