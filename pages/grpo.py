@@ -60,6 +60,13 @@ algorithm_page.draw(
                 ),
                 model="story",
             ),
+            algorithm_page.Preset("Dr. GRPO", {"variant": "dr_grpo"}),
+            algorithm_page.Preset("DAPO", {"variant": "dapo"}),
+            algorithm_page.Preset(
+                "GSPO",
+                {"variant": "gspo", "minibatches": 2},
+                _("Two updates a batch: with one alone every ratio is 1, and GSPO is GRPO."),
+            ),
         ),
         more=formula_diff,
     )

@@ -7,11 +7,11 @@ from pages.components.i18n import _
 
 FORMULA = r"""
 \begin{gathered}
-y_1,\dots,y_G\sim\pi_\theta(\cdot\mid x),\qquad y_w=\arg\max_i r(x,y_i),\quad y_l=\arg\min_i r(x,y_i)\\[6pt]
-\mathcal{L}(\theta)=-\,\mathbb{E}\Big[\log\sigma\Big(
-\beta\log\frac{\pi_\theta(y_w\mid x)}{\pi_{\mathrm{ref}}(y_w\mid x)}
--\beta\log\frac{\pi_\theta(y_l\mid x)}{\pi_{\mathrm{ref}}(y_l\mid x)}
-\Big)\Big]
+y_1,\dots,y_G\sim\pi_\theta(\cdot\mid x)\\[2pt]
+y_w=\arg\max_i r(x,y_i),\quad y_l=\arg\min_i r(x,y_i)\\[6pt]
+\mathcal{L}(\theta)=-\,\mathbb{E}\big[\log\sigma\big(\beta\,(h_w-h_l)\big)\big],
+\quad
+h=\log\frac{\pi_\theta(y\mid x)}{\pi_{\mathrm{ref}}(y\mid x)}
 \end{gathered}
 """
 

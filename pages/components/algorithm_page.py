@@ -33,6 +33,8 @@ STYLE = """
   .st-key-run-and-setup > [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]) { flex-direction: column-reverse; }
   .st-key-setup [data-testid="stColumn"], .st-key-run-and-setup [data-testid="stColumn"] { width: 100%; flex: 1 1 auto; min-width: 0; }
 }
+[class*="st-key-choice-"] .katex { font-size: 1.05em; }
+[class*="st-key-choice-"] .katex-display { overflow-x: auto; overflow-y: hidden; margin: 0.4em 0; padding-block: 0.25rem; }
 .st-key-formula .katex { font-size: 1.08em; }
 .st-key-formula .katex-display { overflow-x: auto; overflow-y: hidden; padding-block: 0.25rem; }
 .st-key-formula table { overflow-wrap: break-word; }
@@ -133,7 +135,7 @@ def _settings_of(algorithm: str, run_id: str) -> None:
     with st.expander(_("Settings of this run"), icon=":material/tune:"):
         show = config_form.show
         changed = config.differences()
-        lines = [f"{plain(config_form.label(name))}: **{plain(show(value)) or '–'}**" for name, (_old, value) in changed.items()]
+        lines = [f"{plain(config_form.label(name))}: **{plain(show(value, name)) or '–'}**" for name, (_old, value) in changed.items()]
         st.markdown(_("Model: **{model}**").format(model=plain(config.model)) + "".join(f"  \n{line}" for line in lines))
         st.caption(_("Everything else is this model's default."))
         if config.algorithm == algorithm:

@@ -80,6 +80,7 @@ def _form(algorithm: str, plan: str, presets: Sequence[Preset], shown: str | Non
         refused += [problem] if problem else []
     with st.container(gap="xsmall"):
         config_form.follow_choices(algorithm, model)
+        before = config_form.values(algorithm, model)
         _presets(algorithm, model, presets)
         few = config_form.fields_of(algorithm, model, "few")
         cells = config_form.fields(algorithm, model, few)
@@ -87,6 +88,8 @@ def _form(algorithm: str, plan: str, presets: Sequence[Preset], shown: str | Non
     card = st.container(border=True, key="preflight", gap="small")
     with st.expander(_("More settings"), icon=":material/tune:"):
         cells |= config_form.more(algorithm, model)
+    if config_form.read_from_link(algorithm, before, config_form.values(algorithm, model)):
+        st.rerun()  # what stands above was drawn without knowing it
     config, wrong = config_form.build(algorithm, {**config_form.values(algorithm, model), **given})
     config_form.mark(cells, wrong)
     with card:

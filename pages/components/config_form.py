@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from streamlit.delta_generator import DeltaGenerator
 
+from pages.components import choice
 from pages.components.i18n import _
 from pages.components.text import plain
 from rlhf.algorithms import CONFIGS
@@ -40,6 +41,7 @@ LABELS = {
     "lora_rank": "LoRA rank",
     "lora_alpha": "LoRA alpha",
     "lora_targets": "LoRA layers",
+    "variant": "Loss",
     "dtype": "Number format",
     "top_p": "Top-p",
     "top_k": "Top-k",
@@ -71,6 +73,26 @@ LABELS = {
     "n_steps": "Rewards before the critic",
     "penalty_coef": "Penalty coefficient",
     "penalty_target": "Penalty target (KL)",
+    "append_eos": "Add end of text",
+    "use_bias_correction_kl": "Unbiased KL",
+    "mask_truncated_completions": "Skip cut answers",
+    "top_entropy_quantile": "Share of unsure tokens",
+    "overlong_buffer": "Length penalty zone",
+    "sapo_temperature_pos": "Gate tau, better",
+    "sapo_temperature_neg": "Gate tau, worse",
+    "f_divergence_type": "Divergence",
+    "f_alpha_divergence_coef": "Divergence alpha",
+    "average_log_prob": "Mean over tokens",
+    "discopop_tau": "DiscoPOP tau",
+    "simpo_gamma": "Margin gamma",
+    "cpo_alpha": "Imitation weight",
+    "desirable_weight": "Weight of chosen",
+    "undesirable_weight": "Weight of rejected",
+    "ld_alpha": "Weight of extra length",
+    "use_weighting": "Weigh pairs (WPO)",
+    "sync_ref_model": "Moving reference",
+    "ref_model_sync_steps": "Renew every … steps",
+    "ref_model_mixup_alpha": "Policy in reference",
 }
 _BOUND_WORDS = {
     "greater_than_equal": "must be at least {ge}",
@@ -109,12 +131,18 @@ def _defaults(algorithm: str, model: str, chosen: Choices) -> Config:
 
 def defaults(algorithm: str, model: str, settings: Mapping[str, Any] | None = None) -> Config:
     """The settings for a model with nothing changed but the choices that bring defaults along: those of ``settings``, or the form's."""
-    return _defaults(algorithm, model, _chosen(algorithm, settings or {}))
+    return _defaults(algorithm, model, _chosen(algorithm, settings))
 
 
-def _chosen(algorithm: str, settings: Mapping[str, Any]) -> Choices:
+def _unchosen(algorithm: str, model: str, field: str) -> Any:
+    """What a field is for a model before any choice: of a choice that brings defaults along, its own default."""
+    return getattr(_defaults(algorithm, model, ()) if field in CONFIGS[algorithm].CHOICE_DEFAULTS else defaults(algorithm, model), field)
+
+
+def _chosen(algorithm: str, settings: Mapping[str, Any] | None = None) -> Choices:
     cls = CONFIGS[algorithm]
-    wanted = {name: settings.get(name, st.session_state.get(key(algorithm, name))) for name in cls.CHOICE_DEFAULTS}
+    form = st.session_state
+    wanted = {name: form.get(key(algorithm, name)) if settings is None else settings.get(name) for name in cls.CHOICE_DEFAULTS}
     # a link can name anything
     return tuple((name, value) for name, value in wanted.items() if value in kind_of(cls.model_fields[name].annotation)[1])
 
@@ -215,8 +243,10 @@ def _bound(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def show(value: Any) -> str:
-    """A setting's value in few letters."""
+def show(value: Any, field: str = "") -> str:
+    """A setting's value in few letters, or by the name that it has as a value of ``field``."""
+    if name := choice.named(field, value):
+        return name
     if value is None or value == "" or value == () or value == []:
         return ""
     if isinstance(value, bool):
@@ -246,13 +276,17 @@ def fields_of(algorithm: str, model: str, group: str) -> list[str]:
 
 def fields(algorithm: str, model: str, names: Iterable[str]) -> dict[str, DeltaGenerator]:
     """Draw the widgets of some fields in a grid; returns the cell of each, where a problem can be written later."""
-    standard, cls = defaults(algorithm, model), CONFIGS[algorithm]
+    cls = CONFIGS[algorithm]
     cells: dict[str, DeltaGenerator] = {}
     grid = st.grid(4, min_column_width=132, gap=("xsmall", "small"))
     for name in names:
         cells[name] = grid.cell()
         with cells[name]:
-            field_widget(cls.model_fields[name], name=key(algorithm, name), title=label(name), default=getattr(standard, name))
+            field, standard, widget = cls.model_fields[name], _unchosen(algorithm, model, name), key(algorithm, name)
+            if name in choice.NAMES:
+                choice.select(label(name), kind_of(field.annotation)[1], standard, name, widget, explanation(field, show(standard, name)))
+            else:
+                field_widget(field, name=widget, title=label(name), default=standard)
     return cells
 
 
@@ -264,22 +298,35 @@ def more(algorithm: str, model: str) -> dict[str, DeltaGenerator]:
         if names:
             st.markdown(f"**{_(title)}**")
             cells |= fields(algorithm, model, names)
-            choices(algorithm, model, names)
+            choices(algorithm, model, names, quiet=True)
     return cells
 
 
-def choices(algorithm: str, model: str, names: Iterable[str]) -> None:
-    """What the choices that were made mean: the formula, when one would want it, and where it comes from."""
-    now = values(algorithm, model)
-    for name in names:
-        meanings: Mapping[Any, Variant] = extra_of(CONFIGS[algorithm].model_fields[name]).get("choices", {})
-        if meanings and (variant := meanings.get(now[name])):
-            title, link = variant.source
-            with st.container(gap="xxsmall", key=f"choice-{algorithm}-{name}"):
-                if variant.formula:
-                    st.latex(variant.formula)
-                words = _("**{field} {choice}.** {when} ([{title}]({link}))")
-                st.caption(words.format(field=label(name), choice=plain(str(now[name])), when=_(variant.when), title=title, link=link))
+def choices(algorithm: str, model: str, names: Iterable[str], quiet: bool = False) -> None:
+    """What the choices that were made mean: the formula, when one would want it, and where it comes from.
+
+    ``quiet``: those that are the model's defaults behind a button.
+    """
+    now, fields_by_name = values(algorithm, model), CONFIGS[algorithm].model_fields
+    offered: dict[str, Mapping[Any, Variant]] = {name: extra_of(fields_by_name[name]).get("choices") or {} for name in names}
+    meanings = {name: choices_of[now[name]] for name, choices_of in offered.items() if choices_of and now[name] in choices_of}
+    usual = [name for name in meanings if quiet and now[name] == _unchosen(algorithm, model, name)]
+    for name, meaning in meanings.items():
+        if name not in usual:
+            _meaning(algorithm, name, now[name], meaning)
+    if usual:
+        with st.popover(_("These choices as formulas"), icon=":material/function:", type="tertiary"):
+            for name in usual:
+                _meaning(algorithm, name, now[name], meanings[name])
+
+
+def _meaning(algorithm: str, name: str, value: Any, variant: Variant) -> None:
+    title, link = variant.source
+    with st.container(gap="xsmall", key=f"choice-{algorithm}-{name}"):
+        st.latex(variant.formula)
+        words = _("**{field}: {choice}.** {when} ([{title}]({link}))")
+        called = plain(show(value, name))
+        st.caption(words.format(field=label(name), choice=called, when=_(variant.when), title=title, link=link))
 
 
 def values(algorithm: str, model: str) -> dict[str, Any]:
@@ -290,6 +337,14 @@ def values(algorithm: str, model: str) -> dict[str, Any]:
         if not has_effect(known[name], now):
             now[name] = getattr(standard, name)
     return now
+
+
+def read_from_link(algorithm: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether the widgets that were drawn between two looks at the values have brought others along, for the first time."""
+    new = before != after and st.session_state.get(f"{algorithm}/read-from-link") != after
+    if new:
+        st.session_state[f"{algorithm}/read-from-link"] = dict(after)
+    return new
 
 
 def build(algorithm: str, given: Mapping[str, Any]) -> tuple[Config | None, dict[str, str]]:
@@ -340,7 +395,10 @@ def follow(algorithm: str, before: str, now: str) -> None:
 
 def follow_choices(algorithm: str, model: str) -> None:
     """Another choice that brings defaults along: they come in as another model's do. To be called before the widgets are drawn."""
-    now = _chosen(algorithm, {})
+    for name, field in CONFIGS[algorithm].model_fields.items():
+        if name in choice.NAMES:
+            choice.follow_link(key(algorithm, name), kind_of(field.annotation)[1])
+    now = _chosen(algorithm)
     before = st.session_state.setdefault(f"{algorithm}/choices-before", now)
     if before != now:
         st.session_state[f"{algorithm}/choices-before"] = now
@@ -360,7 +418,7 @@ def fill(algorithm: str, settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if name in CONFIGS[algorithm].model_fields and name not in ELSEWHERE:
             st.session_state[key(algorithm, name)] = widget_value(value)
-    st.session_state[f"{algorithm}/choices-before"] = _chosen(algorithm, {})  # these settings need no defaults of their own
+    st.session_state[f"{algorithm}/choices-before"] = _chosen(algorithm)  # these settings need no defaults of their own
 
 
 def widget_value(value: Any) -> Any:

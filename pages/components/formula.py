@@ -191,15 +191,20 @@ def token_line(response: Mapping[str, Any], t: int) -> None:
     )
 
 
+def ratio_text(s: Surrogate, ratio: float) -> str:
+    """A ratio with as many digits as its clip range needs: GSPO's is 1 − 0.0003 to 1 + 0.0004."""
+    return result(ratio) if min(s.low, s.high) >= 0.01 else f"{ratio:.5f}"
+
+
 def surrogate_lines(s: Surrogate, symbol: str, one_update: bool) -> list[str]:
     free, cut = (TICK if s.winner in ("free", "both") else ""), (TICK if s.winner in ("clipped", "both") else "")
     steps = "" if one_update else rf"e^{{{result(s.logprob)}-{tex(s.old_logprob)}}}="
     clipped_ratio = min(max(s.ratio, 1 - s.low), 1 + s.high)
-    left = rf"\underbrace{{{result(s.ratio)}\cdot{tex(s.advantage)}}}_{{{result(s.free)}{free}}}"
-    right = rf"\underbrace{{{result(clipped_ratio)}\cdot{tex(s.advantage)}}}_{{{result(s.clipped)}{cut}}}"
+    left = rf"\underbrace{{{ratio_text(s, s.ratio)}\cdot{tex(s.advantage)}}}_{{{result(s.free)}{free}}}"
+    right = rf"\underbrace{{{ratio_text(s, clipped_ratio)}\cdot{tex(s.advantage)}}}_{{{result(s.clipped)}{cut}}}"
     return [
-        rf"\rho_t=\pi_\theta/\pi_{{\text{{old}}}}={steps}{result(s.ratio)}",
-        rf"L_t=\min\!\big(\rho_t\,{symbol},\ \text{{clip}}(\rho_t,{result(1 - s.low)},{result(1 + s.high)})\,{symbol}\big)",
+        rf"\rho_t=\pi_\theta/\pi_{{\text{{old}}}}={steps}{ratio_text(s, s.ratio)}",
+        rf"L_t=\min\!\big(\rho_t\,{symbol},\ \text{{clip}}(\rho_t,{ratio_text(s, 1 - s.low)},{ratio_text(s, 1 + s.high)})\,{symbol}\big)",
         rf"\phantom{{L_t}}=\min\!\big({left},\ {right}\big)={result(s.value)}",
     ]
 

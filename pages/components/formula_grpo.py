@@ -13,6 +13,7 @@ from pages.components.formula import (
     block,
     kl_lines,
     kl_term,
+    ratio_text,
     result,
     surrogate,
     surrogate_lines,
@@ -53,7 +54,7 @@ def objective(config: Mapping[str, Any], s: Surrogate) -> tuple[float, list[str]
     lines = surrogate_lines(s, a, one_update)
     if variant == "gspo":
         lines = [
-            rf"s=\big(\pi_\theta(o)/\pi_{{\text{{old}}}}(o)\big)^{{1/|o|}}={result(s.ratio)}",
+            rf"s=\big(\pi_\theta(o)/\pi_{{\text{{old}}}}(o)\big)^{{1/|o|}}={ratio_text(s, s.ratio)}",
             *(x.replace(r"\rho_t", "s") for x in lines[1:]),
         ]
     return s.value, lines

@@ -98,7 +98,8 @@ def _draw(config: Mapping[str, Any], pair: Pair) -> None:
         block(*lines)
     else:
         block(*lines)
-        st.latex(rf"\begin{{gathered}}\mathcal{{L}}={DPO_VARIANTS[variant].formula}\\={result(pair.loss)}\end{{gathered}}")
+        formula = DPO_VARIANTS[variant].formula.removeprefix(r"\begin{gathered}").removesuffix(r"\end{gathered}")
+        st.latex(rf"\begin{{gathered}}\mathcal{{L}}={formula}\\\mathcal{{L}}={result(pair.loss)}\end{{gathered}}")
     block(
         rf"-\tfrac{{\partial\mathcal{{L}}}}{{\partial\log\pi_\theta(y_w)}}={result(pair.pull_chosen)}",
         rf"-\tfrac{{\partial\mathcal{{L}}}}{{\partial\log\pi_\theta(y_l)}}={result(pair.pull_rejected)}",

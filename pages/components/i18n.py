@@ -23,6 +23,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 LOCALES = Path(__file__).resolve().parents[2] / "assets" / "locale"
+TABLES = ("LABELS", "NAMES", "GROUPS", "SCALED")  # dicts whose values are shown, extracted like the strings inside ``_()``
 LANGUAGES: dict[str, str] = {"en": "English", "zh_CN": "简体中文"}
 KEY = "lang"
 
@@ -66,9 +67,23 @@ def switch() -> None:
 
 
 def extract(file: IO[bytes], keywords: Any, comment_tags: Any, options: Any) -> Iterator[tuple[int, str, str, list[str]]]:
-    """For pybabel (assets/locale/babel.cfg): the strings inside ``_()``, those within f-strings too, which its own reader passes over."""
+    """For pybabel (assets/locale/babel.cfg): the strings inside ``_()``, those within f-strings too, which its own reader passes over;
+    and the words of the tables (``TABLES``) that are looked up and then translated.
+    """
     for node in ast.walk(ast.parse(file.read())):
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id in TABLES for target in targets):
+                yield from _words(node.value)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_" and node.args:
             text = node.args[0]
             if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value:
                 yield node.lineno, "_", text.value, []
+
+
+def _words(table: ast.Dict) -> Iterator[tuple[int, str, str, list[str]]]:
+    for value in table.values:
+        if isinstance(value, ast.Dict):
+            yield from _words(value)
+        elif isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value:
+            yield value.lineno, "_", value.value, []

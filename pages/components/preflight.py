@@ -197,7 +197,7 @@ def _differences(config: Config) -> None:
     )
     show = config_form.show
     lines = [
-        f"{plain(config_form.label(name))} {plain(show(old)) or '–'} → **{plain(show(new)) or '–'}**"
+        f"{plain(config_form.label(name))} {plain(show(old, name)) or '–'} → **{plain(show(new, name)) or '–'}**"
         for name, (old, new) in changed.items()
     ]
     st.caption(head + " " + " · ".join(lines))

@@ -94,7 +94,8 @@ def results(found: Benchmark) -> None:
                 "On a GPU every part waits for the GPU to finish."
             )
         )
-        st.dataframe(table(found.measured), hide_index=True)
+        named = st.column_config.TextColumn(pinned=True, width=116)  # "Reward model" whole, and in view beside the last columns
+        st.dataframe(table(found.measured), hide_index=True, column_config={_("Algorithm"): named})
         name = f"speed-{found.machine.get('time', '').replace(' ', '-').replace(':', '')}.csv"
         st.download_button(_("Download as CSV"), csv_text(found), name, "text/csv", icon=":material/download:", key="speed/csv")
     for failure in found.failed:

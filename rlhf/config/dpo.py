@@ -26,7 +26,7 @@ DPO_VARIANTS = {
         ("Azar et al. 2023, eq. 17", "https://arxiv.org/abs/2310.12036"),
     ),
     "robust": Variant(
-        r"\frac{-(1-\epsilon)\log\sigma(\beta\Delta)+\epsilon\log\sigma(-\beta\Delta)}{1-2\epsilon},\quad\Delta=h_w-h_l",
+        r"\frac{-(1-\epsilon)\log\sigma(\beta\Delta)+\epsilon\log\sigma(-\beta\Delta)}{1-2\epsilon},\;\Delta=h_w-h_l",
         "Labels are flipped at a known rate ε: the loss is unbiased under that noise, at the price of more variance.",
         ("Chowdhury et al. 2024", "https://arxiv.org/abs/2403.00409"),
     ),
@@ -72,7 +72,7 @@ DPO_VARIANTS = {
         ("APO, D'Oosterlinck et al. 2024, eq. 8", "https://arxiv.org/abs/2408.06266"),
     ),
     "discopop": Variant(
-        r"(1-m)\,\big({-\log}\sigma(z)\big)+m\,e^{-z},\quad z=\beta(h_w-h_l),\;m=\sigma(z/\tau)",
+        r"\begin{gathered}(1-m)\,\big({-\log}\,\sigma(z)\big)+m\,e^{-z}\\z=\beta(h_w-h_l),\quad m=\sigma(z/\tau)\end{gathered}",
         "Found by a language model's search: logistic for wrong pairs, exponential for right ones. τ below 0.1 leaves a bump at 0.",
         ("DiscoPOP, Lu et al. 2024, eq. 5", "https://arxiv.org/abs/2406.08414"),
     ),
@@ -82,8 +82,8 @@ DPO_VARIANTS = {
         ("Tülu 3, Lambert et al. 2024, eq. 6", "https://arxiv.org/abs/2411.15124"),
     ),
     "kto": Variant(
-        r"\tfrac12\big[\lambda_D\,\sigma(\beta(z-h_w))+\lambda_U\,\sigma(\beta(h_l-z))\big],\quad"
-        r"z=\max\big(0,\mathbb E[\log\tfrac{\pi_\theta(y'|x)}{\pi_\mathrm{ref}(y'|x)}]\big)",
+        r"\begin{gathered}\tfrac12\big[\lambda_D\,\sigma(\beta(z-h_w))+\lambda_U\,\sigma(\beta(h_l-z))\big]\\"
+        r"z=\max\big(0,\mathbb E[\log\tfrac{\pi_\theta(y'\mid x)}{\pi_\mathrm{ref}(y'\mid x)}]\big)\end{gathered}",
         "Only good or bad is known, not which of two: gains and losses against the KL z, as people weigh them; y′ answer other prompts.",
         ("KTO, Ethayarajh et al. 2024, eq. 7", "https://arxiv.org/abs/2402.01306"),
     ),
@@ -93,8 +93,8 @@ DPO_VARIANTS = {
         ("SimPO, Meng et al. 2024, eq. 6", "https://arxiv.org/abs/2405.14734"),
     ),
     "orpo": Variant(
-        r"-\tfrac1{|y_w|}\log\pi_\theta(y_w)-\beta\log\sigma\Big(\log\tfrac{\mathrm{odds}(y_w)}{\mathrm{odds}(y_l)}\Big),\quad"
-        r"\mathrm{odds}=\tfrac{p}{1-p},\;p=\pi_\theta(y)^{1/|y|}",
+        r"\begin{gathered}-\tfrac1{|y_w|}\log\pi_\theta(y_w)-\beta\log\sigma\Big(\log\tfrac{\mathrm{odds}(y_w)}{\mathrm{odds}(y_l)}\Big)\\"
+        r"\mathrm{odds}=\tfrac{p}{1-p},\quad p=\pi_\theta(y)^{1/|y|}\end{gathered}",
         "Fine-tuning and preference in one stage, without a reference: where there is no SFT model to start from.",
         ("ORPO, Hong et al. 2024, eqs. 4, 6, 7", "https://arxiv.org/abs/2403.07691"),
     ),

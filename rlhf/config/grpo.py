@@ -21,7 +21,7 @@ GRPO_VARIANTS = {
         ("TRL's name for the mean over a local batch", "https://huggingface.co/docs/trl/grpo_trainer"),
     ),
     "dr_grpo": Variant(
-        r"\frac1{G\,L_\max}\sum_i\sum_t\min\big(r_{i,t}\hat A_i,\operatorname{clip}(r_{i,t})\hat A_i\big)",
+        r"\frac1{G\,L_{\max}}\sum_i\sum_t\min\big(r_{i,t}\hat A_i,\operatorname{clip}(r_{i,t})\hat A_i\big)",
         "Removes two biases: towards long wrong answers (1/|o|) and towards very easy or hard prompts (1/std).",
         ("Dr. GRPO, Liu et al. 2025, § 3", "https://arxiv.org/abs/2503.20783"),
     ),

@@ -66,7 +66,7 @@ LEVELS = {
         ("Schulman et al. 2017, eq. 7", "https://arxiv.org/abs/1707.06347"),
     ),
     "sequence": Variant(
-        r"\min\big(\rho A,\ \operatorname{clip}(\rho,1\pm\varepsilon)A\big),\quad \rho=\pi_\theta(y\mid x)/\pi_{\text{old}}(y\mid x)",
+        r"\min\big(\rho A,\ \operatorname{clip}(\rho,1\pm\varepsilon)A\big),\ \rho=\tfrac{\pi_\theta(y\mid x)}{\pi_{\text{old}}(y\mid x)}",
         "With several updates a batch: the whole response is one action, as in TRL's RLOO. Long responses leave the clip range sooner.",
         ("Ahmadian et al. 2024: a response is one action", "https://arxiv.org/abs/2402.14740"),
     ),

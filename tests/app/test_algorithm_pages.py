@@ -249,3 +249,36 @@ def test_a_variant_brings_its_settings_shows_its_formula_and_hides_what_it_does_
     page.number_input(key="dpo.beta").set_value(3.0).run()
     page.selectbox(key="dpo.variant").select("ipo").run()
     assert page.number_input(key="dpo.beta").value == 3.0  # what the user set stays
+
+
+def linked(at: AppTest, name: str) -> str:
+    value = at.query_params.get(name, "")
+    return value[0] if isinstance(value, list) else value
+
+
+def test_a_choice_stands_in_the_link_by_its_value_unless_it_is_the_default():
+    at = open_page("reinforce")
+    assert not linked(at, "reinforce.baseline")
+    at.selectbox(key="reinforce.baseline").select("leave_one_out").run()
+    assert at.selectbox(key="reinforce.baseline").value == "leave_one_out"
+    assert linked(at, "reinforce.baseline") == "leave_one_out"
+    assert "Running mean → **Leave one out" in texts(at)
+    at.selectbox(key="reinforce.baseline").select("running_mean").run()
+    assert not linked(at, "reinforce.baseline") and "All settings are this model's defaults" in texts(at)
+
+
+def test_a_link_chooses_and_one_that_names_no_value_is_ignored():
+    at = open_page("grpo", **{"grpo.variant": "gspo"})
+    assert at.selectbox(key="grpo.variant").value == "gspo" and number(at, "grpo.epsilon_high").value == 4e-4
+    at = open_page("grpo", **{"grpo.variant": "foo"})
+    assert not at.exception and at.selectbox(key="grpo.variant").value == "grpo" and not linked(at, "grpo.variant")
+
+
+def test_a_preset_of_a_variant_is_lit_and_sensible_leads_back(submitted):
+    at = open_page("grpo")
+    at.button_group(key="grpo/preset").set_value("DAPO").run()
+    assert at.session_state["grpo/preset"] == "DAPO" and number(at, "grpo.epsilon_high").value == 0.28
+    at.button_group(key="grpo/preset").set_value("Sensible").run()
+    assert at.session_state["grpo/preset"] == "Sensible" and number(at, "grpo.epsilon_high").value == 0.2
+    start_button(at, "grpo").click().run()
+    assert submitted[0][0].variant == "grpo" and not submitted[0][0].differences()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components import config_form, data_editor, reward_editor
+from pages.components import choice, config_form, data_editor, reward_editor
 from rlhf.algorithms import CONFIGS
-from rlhf.config import RewardTerm, has_effect
+from rlhf.config import RewardTerm, extra_of, has_effect
 from rlhf.errors import DataError
 from rlhf.preferences import PreferencePair, Prompt
 from rlhf.rewards import REWARDS
@@ -176,3 +178,35 @@ def test_markup_in_names_is_escaped():
     from pages.components.text import plain
 
     assert plain("<b>**x**</b>") == r"\<b\>\*\*x\*\*\<\/b\>"
+
+
+# ---------------------------------------------------------------- choices with names of their own
+
+FORMULAS = [
+    (algorithm, name, value, variant.formula)
+    for algorithm, config in CONFIGS.items()
+    for name, field in config.model_fields.items()
+    for value, variant in extra_of(field).get("choices", {}).items()
+]
+_COMMANDS = (
+    "alpha arg bar begin beta Big big delta Delta end epsilon eta frac gamma ge hat lambda leftarrow log mathbb mathcal mathrm max mid min "
+    "ne operatorname pi pm qquad quad rho sigma sum tau text textstyle tfrac theta varepsilon"
+)
+
+
+@pytest.mark.parametrize(("algorithm", "name", "value", "formula"), FORMULAS, ids=lambda part: str(part)[:20])
+def test_a_formula_is_latex_that_katex_reads(algorithm, name, value, formula):
+    """Two slips it shows in red on the page: a command run together with the next letter, and an operator as a bare subscript."""
+    assert formula.count("{") == formula.count("}"), formula
+    unknown = set(re.findall(r"\\([a-zA-Z]+)", formula.replace("\\\\", " "))) - set(_COMMANDS.split())  # without the ends of lines
+    assert not unknown, unknown
+    assert not re.search(r"[_^]\\(max|min|log|exp|operatorname)", formula), formula
+
+
+@pytest.mark.parametrize("algorithm", CONFIGS)
+def test_names_are_those_of_values_and_no_two_are_the_same(algorithm):
+    for name, field in CONFIGS[algorithm].model_fields.items():
+        options = config_form.kind_of(field.annotation)[1]
+        if name in choice.NAMES:
+            assert set(options) <= set(choice.NAMES[name]), name
+            assert len({choice.named(name, option) for option in options}) == len(options)

@@ -43,5 +43,10 @@ def test_strings_inside_f_strings_are_found():
     assert {found[2] for found in i18n.extract(io.BytesIO(source), None, None, None)} == {"plain", "a b", "inside"}
 
 
+def test_words_of_tables_are_found():
+    source = b'LABELS: dict = {"a": "Alpha", "b": {"c": "Beta"}}; OTHER = {"a": "no"}'
+    assert {found[2] for found in i18n.extract(io.BytesIO(source), None, None, None)} == {"Alpha", "Beta"}
+
+
 def test_outside_of_a_session_it_is_english():
     assert i18n.language() == "en" and i18n._("Home") == "Home" and i18n._("") == ""
