@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlhf.config import Config
+from rlhf.config import Config, OnlineConfig
 from rlhf.errors import NonFiniteError
 from rlhf.rollout import Interrupted, never
 from rlhf.types import Stats
@@ -29,6 +29,14 @@ def batch_indices(count: int, size: int, step: int, seed: int) -> list[int]:
     for epoch in {position // count for position in positions}:
         orders[epoch] = random.Random(derive_seed(seed, "order", epoch)).sample(range(count), count)
     return [orders[position // count][position % count] for position in positions]
+
+
+def minibatches(count: int, config: OnlineConfig, step: int, epoch: int, shuffled: bool) -> tuple[Tensor, ...]:
+    """The rows of each update of an inner epoch: ``count`` rows in at most ``config.minibatches`` parts, in an order of the epoch's own
+    where ``shuffled``."""
+    generator = torch.Generator().manual_seed(derive_seed(config.seed, "minibatches", step, epoch))
+    order = torch.randperm(count, generator=generator) if shuffled else torch.arange(count)
+    return order.chunk(config.minibatches)
 
 
 def split(order: Tensor, size: int) -> Iterator[Tensor]:

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from rlhf.config.dpo import REFERENCE_FREE
 from rlhf.pairs import accuracy
 from rlhf.types import Stats
 
-REFERENCE_FREE = ("simpo", "orpo", "cpo")
 LARGEST_EXPONENT = 80.0  # e^80 still fits float32
 
 

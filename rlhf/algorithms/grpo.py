@@ -36,7 +36,7 @@ from rlhf.config import GRPOConfig as Config
 from rlhf.dynamic_sampling import refill
 from rlhf.events import Event, Phase, Step
 from rlhf.experience import KL_EVERY, Collector, Experience, advantage_metrics, online_metrics, spread
-from rlhf.optimisation import Updater, derive_seed
+from rlhf.optimisation import Updater, minibatches
 from rlhf.policy import Policy
 from rlhf.preferences import Dataset
 from rlhf.types import Stats
@@ -271,9 +271,8 @@ class GRPO:
             )  # fmt: skip
 
         for epoch in range(config.epochs):
-            generator = torch.Generator().manual_seed(derive_seed(config.seed, "minibatches", step, epoch))
-            order = torch.randperm(n, generator=generator) if config.minibatches > 1 else torch.arange(n)
-            for part in order.to(self.policy.device).chunk(config.minibatches):
+            for part in minibatches(n, config, step, epoch, shuffled=config.minibatches > 1):
+                part = part.to(self.policy.device)
                 tokens = float(mask[part].sum())
                 over_batch = config.variant in OVER_THE_BATCH and tokens > 0  # 0: every response was truncated and is masked
                 weight = (lambda rows, tokens=tokens: float(mask[rows].sum()) / tokens) if over_batch else None

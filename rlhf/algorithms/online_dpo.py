@@ -25,7 +25,7 @@ from rlhf import ops
 from rlhf.config import OnlineDPOConfig as Config
 from rlhf.events import Event, Phase, Step
 from rlhf.experience import Collector, Experience, online_metrics, spread
-from rlhf.optimisation import Updater, derive_seed
+from rlhf.optimisation import Updater, minibatches
 from rlhf.pair_losses import dpo_loss
 from rlhf.policy import Policy
 from rlhf.preferences import Dataset
@@ -80,11 +80,9 @@ class OnlineDPO:
             return self._loss(logprobs, experience, chosen[pairs], rejected[pairs])
 
         for epoch in range(config.epochs):
-            generator = torch.Generator().manual_seed(derive_seed(config.seed, "minibatches", step, epoch))
-            order = torch.randperm(len(chosen), generator=generator).to(chosen.device)
-            for part in order.chunk(config.minibatches):
+            for part in minibatches(len(chosen), config, step, epoch, shuffled=True):
                 if len(part):
-                    self.updater.update(part, step, loss)
+                    self.updater.update(part.to(chosen.device), step, loss)
         return latest
 
     def _pulls(self, logprobs: Tensor, experience: Experience, chosen: Tensor, rejected: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ from rlhf.advantages import explained_variance, token_rewards
 from rlhf.config import PPOConfig as Config
 from rlhf.events import Event, Phase, Step
 from rlhf.experience import Collector, Experience, advantage_metrics, earned_rewards, online_metrics, spread
-from rlhf.optimisation import Updater, derive_seed
+from rlhf.optimisation import Updater, minibatches
 from rlhf.policy import Policy
 from rlhf.preferences import Dataset
 from rlhf.types import Stats
@@ -234,9 +234,8 @@ class PPO:
             return self._loss(experience, batch, rows, latest)
 
         for epoch in range(config.epochs):
-            generator = torch.Generator().manual_seed(derive_seed(config.seed, "minibatches", step, epoch))
-            order = torch.randperm(len(mask), generator=generator).to(mask.device)
-            for part in order.chunk(config.minibatches):
+            for part in minibatches(len(mask), config, step, epoch, shuffled=True):
+                part = part.to(mask.device)
                 tokens = mask[part].sum()
                 self.updater.update(part, step, loss, weight=lambda rows, tokens=tokens: float(mask[rows].sum() / tokens))
             if config.target_kl and epoch + 1 < config.epochs and self._distance(experience, batch) > config.target_kl:

@@ -42,14 +42,12 @@ from rlhf import advantages as adv
 from rlhf import ops
 from rlhf.config import ReinforceConfig as Config
 from rlhf.events import Event, Phase, Step
-from rlhf.experience import Collector, Experience, advantage_metrics, earned_rewards, online_metrics, spread
+from rlhf.experience import KL_EVERY, Collector, Experience, advantage_metrics, earned_rewards, online_metrics, spread
 from rlhf.gradient_variance import UpdateObserver, compare_estimators, groups_of_prompts
-from rlhf.optimisation import Updater, derive_seed
+from rlhf.optimisation import Updater, minibatches
 from rlhf.policy import Policy
 from rlhf.preferences import Dataset
 from rlhf.types import Stats
-
-KL_EVERY = 5  # with β = 0 nothing needs the reference, but its distance is still worth knowing
 
 # ---------------------------------------------------------------- the loss
 
@@ -297,10 +295,8 @@ class REINFORCE:
 
         variance = None
         for epoch in range(config.epochs):
-            generator = torch.Generator().manual_seed(derive_seed(config.seed, "minibatches", step, epoch))
-            n = len(sequences)
-            order = torch.randperm(n, generator=generator) if config.minibatches > 1 else torch.arange(n)
-            for i, part in enumerate(order.to(mask.device).chunk(config.minibatches)):
+            for i, part in enumerate(minibatches(len(sequences), config, step, epoch, shuffled=config.minibatches > 1)):
+                part = part.to(mask.device)
                 if config.variance_groups and epoch == i == 0:
                     variance = self._observed_update(experience, batch, part, step, loss)
                 else:

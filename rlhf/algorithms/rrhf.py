@@ -31,7 +31,7 @@ from rlhf import ops
 from rlhf.config import RRHFConfig as Config
 from rlhf.events import Event, Phase, Step
 from rlhf.experience import KL_EVERY, Collector, Experience, online_metrics, spread
-from rlhf.optimisation import Updater, derive_seed
+from rlhf.optimisation import Updater, minibatches
 from rlhf.policy import Policy
 from rlhf.preferences import Dataset
 from rlhf.types import Stats
@@ -150,10 +150,8 @@ class RRHF:
 
         at_once = max(1, config.microbatch_size // trained.shape[1])
         for epoch in range(config.epochs):
-            generator = torch.Generator().manual_seed(derive_seed(config.seed, "minibatches", step, epoch))
-            order = torch.randperm(len(groups), generator=generator) if config.minibatches > 1 else torch.arange(len(groups))
-            for part in order.to(mask.device).chunk(config.minibatches):
-                self.updater.update(part, step, loss, at_once=at_once)
+            for part in minibatches(len(groups), config, step, epoch, shuffled=config.minibatches > 1):
+                self.updater.update(part.to(mask.device), step, loss, at_once=at_once)
         return latest
 
     def evaluate(self, step: int) -> Generator[Event, None, dict[str, float]]:
