@@ -14,6 +14,7 @@ from trl.trainer.utils import nanstd
 from rlhf.advantages import group_relative
 from rlhf.algorithms.grpo import VARIANTS, grpo_loss, most_uncertain, overlong_penalty
 from rlhf.config.grpo import GRPO_VARIANTS
+from tests.parity.one_process import OneProcess
 
 pytestmark = pytest.mark.parity
 F64 = torch.float64
@@ -27,21 +28,6 @@ CLIPS = {"cispo": (0.2, 1.5), "gspo": (0.03, 0.04)}
 
 def rand(*shape: int, seed: int, scale: float = 1.0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=F64) * scale
-
-
-class OneProcess:
-    device = torch.device("cpu")
-    num_processes = 1
-    sync_gradients = True
-
-    def reduce(self, tensor, reduction="sum"):
-        return tensor
-
-    def gather(self, tensor):
-        return tensor
-
-    def pad_across_processes(self, tensor, **_):
-        return tensor
 
 
 def trl_grpo(logprobs, old, ref, advantages, mask, beta, variant, *, entropies=None, quantile=1.0, correction=False):

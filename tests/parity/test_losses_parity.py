@@ -20,6 +20,7 @@ from rlhf.algorithms.ppo import policy_loss, value_loss
 from rlhf.algorithms.reward_model import bradley_terry_loss
 from rlhf.algorithms.sft import sft_loss
 from rlhf.ops import kl_estimate, masked_mean, token_logprobs
+from tests.parity.one_process import OneProcess
 
 pytestmark = pytest.mark.parity
 F64 = torch.float64
@@ -35,22 +36,6 @@ def lengths_mask(lengths: list[int], width: int) -> torch.Tensor:
 
 def close(ours: torch.Tensor, theirs: torch.Tensor) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13, check_dtype=False)
-
-
-class OneProcess:
-    """The few things of an accelerator that a loss asks for, on one process."""
-
-    device = torch.device("cpu")
-    num_processes = 1
-    sync_gradients = True
-
-    def reduce(self, tensor, reduction="sum"):
-        return tensor
-
-    def gather(self, tensor):
-        return tensor
-
-    gather_for_metrics = gather
 
 
 # ---------------------------------------------------------------- GRPO

@@ -18,6 +18,7 @@ from trl import DPOTrainer, KTOTrainer
 from rlhf.algorithms.dpo import length_weights, on_policy_weights
 from rlhf.config.dpo import DPO_VARIANTS, WITH_DIVERGENCE
 from rlhf.pair_losses import DIVERGENCES, LOSSES, dpo_loss
+from tests.parity.one_process import OneProcess
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # TRL says that its experimental parts may change
@@ -41,15 +42,6 @@ def case(dtype=F64) -> tuple[torch.Tensor, torch.Tensor]:
     policy = -rand(2 * N, T, seed=1, dtype=dtype).abs() - 0.1
     reference = policy + rand(2 * N, T, seed=2, scale=0.4, dtype=dtype)
     return torch.where(MASK, policy, 0.0), torch.where(MASK, reference, 0.0)
-
-
-class OneProcess:
-    device = torch.device("cpu")
-
-    def gather(self, tensor):
-        return tensor
-
-    gather_for_metrics = gather
 
 
 def trl_dpo(policy, reference, variant, beta, collisions=None, **settings):

@@ -21,6 +21,7 @@ from trl import RLOOConfig, RLOOTrainer
 from rlhf import advantages as adv
 from rlhf import ops
 from rlhf.algorithms.reinforce import Facts, estimate, reinforce_loss
+from tests.parity.one_process import OneProcess
 
 pytestmark = pytest.mark.parity
 F64 = torch.float64
@@ -36,14 +37,6 @@ def rand(*shape: int, seed: int, scale: float = 1.0) -> torch.Tensor:
 
 def close(ours: Any, theirs: Any) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-13, check_dtype=False)
-
-
-class OneProcess:
-    def reduce(self, tensor, reduction="sum"):
-        return tensor
-
-    def gather(self, tensor):
-        return tensor
 
 
 def trl_rloo(logprobs, old, advantages, mask, low, high):
