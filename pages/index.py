@@ -13,6 +13,7 @@ if str(ROOT) not in sys.path:  # Streamlit puts this folder there, not the one a
 
 from pages.components import charts, i18n, theme  # noqa: E402
 from pages.components.i18n import _  # noqa: E402
+from pages.components.labs import contents  # noqa: E402
 from pages.components.sidebar import sidebar  # noqa: E402
 
 st.set_page_config("RLHF Playground", page_icon=str(ROOT / "assets" / "icon.png"), layout="wide")
@@ -46,6 +47,7 @@ navigation = {
         st.Page("compare.py", title=_("Compare"), icon=":material/compare:"),
         st.Page("speed.py", title=_("Speed"), icon=":material/speed:"),
     ],
+    _("Learn"): [st.Page(f"{lab.page}.py", title=lab.title, icon=lab.icon) for lab in contents.entries()],
 }
 page = st.navigation(navigation, expanded=True)
 with under_way:

@@ -1,0 +1,41 @@
+"""The labs in their order: for the navigation, and for the way from one to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pages.components.i18n import _
+
+PAGES = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``page``: the file in pages/ without its ending, which is also the address."""
+
+    page: str
+    title: str
+    icon: str
+
+
+def entries() -> list[Entry]:
+    listed = [
+        Entry("lab_text", _("Text as decisions"), ":material/account_tree:"),
+        Entry("lab_values", _("Values and Bellman"), ":material/grid_on:"),
+        Entry("lab_policy_gradient", _("Policy gradient"), ":material/scatter_plot:"),
+        Entry("lab_advantages", _("TD, Monte-Carlo, GAE"), ":material/stacked_bar_chart:"),
+        Entry("lab_trust_region", _("Trust regions"), ":material/target:"),
+        Entry("lab_kl", _("KL optimum and DPO"), ":material/vertical_align_center:"),
+        Entry("lab_groups", _("Group advantages"), ":material/groups_2:"),
+        Entry("lab_memory", _("Four models or two?"), ":material/memory:"),
+        Entry("check_yourself", _("Check yourself"), ":material/quiz:"),
+    ]
+    return [entry for entry in listed if (PAGES / f"{entry.page}.py").exists()]
+
+
+def neighbours(page: str) -> tuple[Entry | None, Entry | None]:
+    """The lab before this one and the one after it."""
+    listed = entries()
+    at = next(i for i, entry in enumerate(listed) if entry.page == page)
+    return (listed[at - 1] if at else None), (listed[at + 1] if at + 1 < len(listed) else None)

@@ -1,0 +1,84 @@
+"""Set, step, play, reset: a place in a sequence of frames that a lab computes, moved by buttons or by itself.
+
+Drawn inside the lab's body, which ``frame.draw`` runs as a fragment: while it plays, that fragment runs again every ``PACE`` seconds.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.components.i18n import _
+
+PACE = 0.5
+
+
+def pace(lab: str) -> float | None:
+    """How often the lab's body is to run by itself; None while nothing plays. For ``frame.draw``."""
+    return PACE if st.session_state.get(f"{lab}/playing") else None
+
+
+def player(lab: str, last: int | None, name: str = "play") -> int:
+    """Draw the buttons; → the frame to show, from 0 to ``last`` (None: there is no last one).
+
+    One player of a lab may play at a time; its frame is kept in the session under ``LAB/NAME``. A sequence that has become shorter
+    is shown at its end.
+    """
+    at = f"{lab}/{name}"
+    playing = st.session_state.get(f"{lab}/playing") == name
+    frame = int(st.session_state.get(at, 0))
+    if playing:
+        if st.session_state.pop(f"{at}/pressed", False):
+            st.rerun()  # the whole page, which alone sets how often the fragment runs
+        frame += 1
+    if last is not None and frame >= last:
+        frame = last
+        if playing:
+            st.session_state[at] = frame
+            st.session_state.pop(f"{lab}/playing")
+            st.rerun()  # the whole page, so that the fragment stops running by itself
+    st.session_state[at] = frame
+    ended = last is not None and frame >= last
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button(_("Reset"), icon=":material/restart_alt:", key=f"{at}/reset", on_click=_go, args=(lab, name, 0), disabled=frame == 0)
+        st.button(
+            _("Back"),
+            icon=":material/skip_previous:",
+            key=f"{at}/back",
+            on_click=_go,
+            args=(lab, name, max(0, frame - 1)),
+            disabled=frame == 0,
+        )
+        st.button(_("Step"), icon=":material/skip_next:", key=f"{at}/step", on_click=_go, args=(lab, name, frame + 1), disabled=ended)
+        if playing:
+            stop = st.button(_("Pause"), icon=":material/pause:", key=f"{at}/pause", on_click=_pause, args=(lab,))
+        else:
+            stop = st.button(
+                _("Play"), icon=":material/play_arrow:", key=f"{at}/start", on_click=_start, args=(lab, name, 0 if ended else frame),
+                disabled=last == 0, type="primary",
+            )  # fmt: skip
+        counted = f"{frame} / {last}" if last is not None else f"{frame}"
+        st.caption(counted, width="content")
+    if stop:
+        st.rerun()
+    return frame
+
+
+def reset(lab: str, name: str = "play") -> None:
+    """Back to the first frame and at rest: for the callback of a setting that starts the sequence anew."""
+    st.session_state[f"{lab}/{name}"] = 0
+    st.session_state.pop(f"{lab}/playing", None)
+
+
+def _go(lab: str, name: str, frame: int) -> None:
+    st.session_state[f"{lab}/{name}"] = frame
+    st.session_state.pop(f"{lab}/playing", None)
+
+
+def _start(lab: str, name: str, frame: int) -> None:
+    st.session_state[f"{lab}/{name}"] = frame
+    st.session_state[f"{lab}/playing"] = name
+    st.session_state[f"{lab}/{name}/pressed"] = True
+
+
+def _pause(lab: str) -> None:
+    st.session_state.pop(f"{lab}/playing", None)

@@ -1,0 +1,68 @@
+"""The settings of a lab: widgets whose values outlive a change of page and stand in the link, as ``?gae.lambda=0.9``.
+
+``lab`` is the short name of the lab in the link (``gae``), ``name`` the setting's (``lambda``). A value in a link that is out of range is
+dropped by Streamlit. All work by keyboard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from pages.components import link
+
+_KEPT: dict[str, Any] = {"persist_state": "session", "bind": "query-params"}
+
+
+def key(lab: str, name: str) -> str:
+    """The widget's key, which is its name in the link."""
+    return f"{lab}.{name}"
+
+
+def slider(lab: str, name: str, label: str, low: float, high: float, default: float, step: float, **options: Any) -> float:
+    """A number on a scale."""
+    return float(st.slider(label, float(low), float(high), float(default), float(step), key=key(lab, name), **_KEPT, **options))
+
+
+def whole(lab: str, name: str, label: str, low: int, high: int, default: int, step: int = 1, **options: Any) -> int:
+    """A whole number on a scale."""
+    return int(st.slider(label, low, high, default, step, key=key(lab, name), **_KEPT, **options))
+
+
+def toggle(lab: str, name: str, label: str, default: bool = False, **options: Any) -> bool:
+    """On or off."""
+    return bool(st.toggle(label, default, key=key(lab, name), **_KEPT, **options))
+
+
+def choice(lab: str, name: str, label: str, names: Mapping[str, str], **options: Any) -> str:
+    """One of ``names`` (id → what it is called); the first is the default, and the id stands in the link."""
+    return link.pick(label, names, key(lab, name), f"{key(lab, name)}/chosen", **options)
+
+
+def seed(lab: str, **options: Any) -> int:
+    """The seed of what a lab samples."""
+    number = st.number_input("Seed", 0, 9999, 0, 1, key=key(lab, "seed"), required=True, **_KEPT, **options)
+    return int(number or 0)
+
+
+def part(lab: str, names: Mapping[str, str]) -> str:
+    """Which part of a lab is shown (id → title): like tabs, but only the part that is open is computed. In the link as ``?LAB.part=id``."""
+    parameter, state = key(lab, "part"), f"{lab}/part"
+    linked = st.query_params.get(parameter)
+    if linked in names and st.session_state.get(f"{state}/linked") != linked:
+        st.session_state[state] = linked
+    if st.session_state.get(state) not in names:
+        st.session_state[state] = next(iter(names))
+    chosen = st.segmented_control(
+        "Part", list(names), format_func=lambda name: names.get(name, name), key=state, required=True, persist_state="session",
+        label_visibility="collapsed", wrap=True,
+    )  # fmt: skip
+    chosen = str(chosen or next(iter(names)))
+    st.session_state[f"{state}/linked"] = chosen
+    if chosen == next(iter(names)):
+        st.query_params.pop(parameter, None)
+    elif linked != chosen:
+        st.query_params[parameter] = chosen
+    return chosen
