@@ -24,6 +24,16 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 LOCALES = Path(__file__).resolve().parents[2] / "assets" / "locale"
 TABLES = ("LABELS", "NAMES", "GROUPS", "SCALED")  # dicts whose values are shown, extracted like the strings inside ``_()``
+# Calls by which the engine says in words what something is: the places and names of the arguments that pages show.
+SPOKEN: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
+    "setting": ((1,), ("unit", "effect")),
+    "Variant": ((1,), ("when",)),
+    "Metric": ((1, 2, 3, 4, 5), ("label", "unit", "definition", "reading", "not_broken")),
+    "RewardFunction": ((1, 4), ("explanation", "range")),
+    "RewardModelFunction": ((1, 4), ("explanation", "range")),
+    "Entry": ((5,), ("note",)),
+    "Chart": ((), ("bars",)),
+}
 LANGUAGES: dict[str, str] = {"en": "English", "zh_CN": "简体中文"}
 KEY = "lang"
 
@@ -68,17 +78,19 @@ def switch() -> None:
 
 def extract(file: IO[bytes], keywords: Any, comment_tags: Any, options: Any) -> Iterator[tuple[int, str, str, list[str]]]:
     """For pybabel (assets/locale/babel.cfg): the strings inside ``_()``, those within f-strings too, which its own reader passes over;
-    and the words of the tables (``TABLES``) that are looked up and then translated.
+    the words of the tables (``TABLES``) that are looked up and then translated; and what the engine says (``SPOKEN``).
     """
     for node in ast.walk(ast.parse(file.read())):
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(target, ast.Name) and target.id in TABLES for target in targets):
                 yield from _words(node.value)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_" and node.args:
-            text = node.args[0]
-            if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value:
-                yield node.lineno, "_", text.value, []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            places, names = ((0,), ()) if node.func.id == "_" else SPOKEN.get(node.func.id, ((), ()))
+            given = [node.args[i] for i in places if i < len(node.args)] + [word.value for word in node.keywords if word.arg in names]
+            for text in given:
+                if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value:
+                    yield text.lineno, "_", text.value, []
 
 
 def _words(table: ast.Dict) -> Iterator[tuple[int, str, str, list[str]]]:
