@@ -32,7 +32,6 @@ SPOKEN: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "RewardFunction": ((1, 4), ("explanation", "range")),
     "RewardModelFunction": ((1, 4), ("explanation", "range")),
     "Entry": ((5,), ("note",)),
-    "Chart": ((), ("bars",)),
 }
 LANGUAGES: dict[str, str] = {"en": "English", "zh_CN": "简体中文"}
 KEY = "lang"
@@ -78,19 +77,29 @@ def switch() -> None:
 
 def extract(file: IO[bytes], keywords: Any, comment_tags: Any, options: Any) -> Iterator[tuple[int, str, str, list[str]]]:
     """For pybabel (assets/locale/babel.cfg): the strings inside ``_()``, those within f-strings too, which its own reader passes over;
-    the words of the tables (``TABLES``) that are looked up and then translated; and what the engine says (``SPOKEN``).
+    and the words of the tables (``TABLES``) that are looked up and then translated.
     """
     for node in ast.walk(ast.parse(file.read())):
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(target, ast.Name) and target.id in TABLES for target in targets):
                 yield from _words(node.value)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            places, names = ((0,), ()) if node.func.id == "_" else SPOKEN.get(node.func.id, ((), ()))
-            given = [node.args[i] for i in places if i < len(node.args)] + [word.value for word in node.keywords if word.arg in names]
-            for text in given:
-                if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value:
-                    yield text.lineno, "_", text.value, []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
+            yield from _arguments(node, (0,), ())
+
+
+def extract_spoken(file: IO[bytes], keywords: Any, comment_tags: Any, options: Any) -> Iterator[tuple[int, str, str, list[str]]]:
+    """For pybabel, of the engine's files: what it says of settings, choices, metrics and rewards (``SPOKEN``)."""
+    for node in ast.walk(ast.parse(file.read())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SPOKEN:
+            yield from _arguments(node, *SPOKEN[node.func.id])
+
+
+def _arguments(call: ast.Call, places: tuple[int, ...], names: tuple[str, ...]) -> Iterator[tuple[int, str, str, list[str]]]:
+    given = [call.args[i] for i in places if i < len(call.args)] + [word.value for word in call.keywords if word.arg in names]
+    for text in given:
+        if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value:
+            yield text.lineno, "_", text.value, []
 
 
 def _words(table: ast.Dict) -> Iterator[tuple[int, str, str, list[str]]]:
