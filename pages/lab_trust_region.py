@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pages.components.i18n import _
-from pages.components.labs import frame, setting, trust_clip, trust_cliff, trust_questions, trust_step
+from pages.components.labs import frame, setting, trust_cliff, trust_clip, trust_questions, trust_step
 from pages.components.labs.trust_settings import LAB
 
 FORMULA = r"""
@@ -34,7 +34,7 @@ frame.draw(
         formula=FORMULA,
         reading=_(
             "L is the surrogate: the gain that the old policy's samples promise, weighed by the ratio ρ. It is right only near the old "
-            "policy.  \nTRPO bounds the distance, in KL; PPO takes from the samples that have gone far enough (ρ beyond 1 ± ε) their gradient."
+            "policy.  \nTRPO bounds the distance, in KL; PPO takes their gradient from samples that have gone far enough (ρ beyond 1 ± ε)."
         ),
         papers=(
             ("Kakade 2001", "https://papers.nips.cc/paper/2073-a-natural-policy-gradient"),

@@ -5,8 +5,9 @@ softmax table of softmax_policy.py (``table``); parameters that all states share
 
     L(θ) = Σ_i w_i·ρ_i·A_i,    ρ_i = π(a_i|s_i) / π_old(a_i|s_i),    Σ_i w_i = 1
 
-(Kakade & Langford 2002; Schulman et al. 2015, eqs. 3 and 14, https://arxiv.org/abs/1502.05477) promises a gain in return of L·``steps``, with
-``steps`` = Σ_t γ^t, the discounted decisions of an episode. A batch is made of episodes, or holds every state and action with its exact weight.
+(Kakade & Langford 2002; Schulman et al. 2015, eqs. 3 and 14, https://arxiv.org/abs/1502.05477). Its gain, times the discounted decisions of
+an episode (``steps`` = Σ_t γ^t), is what it promises for the return. A batch is made of episodes, or holds every state and action with its
+exact weight.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from rlhf.labs.mdp import FiniteMDP, Floats, action_values, state_values, visits
 from rlhf.labs.softmax_policy import expected_return, log_softmax, softmax
 
-LONGEST = 200  # decisions of an episode before it is cut off; what would follow is taken from the exact values
+LONGEST = 200  # decisions of an episode before it is cut off
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def corridor() -> FiniteMDP:
 @dataclass(frozen=True)
 class Batch:
     """N decisions of the old policy. ``cells`` (N,): s·A + a; ``weights`` (N,), sum 1; ``advantages`` (N,); ``old`` (S, A): log π_old;
-    ``state_weights`` (S,): the weights by state; ``steps``: discounted decisions of an episode; ``cut_off``: episodes that did not end."""
+    ``state_weights`` (S,): the weights by state; ``steps``: discounted decisions of an episode."""
 
     cells: NDArray[np.int64]
     weights: Floats
@@ -89,14 +90,13 @@ class Batch:
     old: Floats
     state_weights: Floats
     steps: float
-    cut_off: int = 0
 
     def ratios(self, logprobs: Floats) -> Floats:
         """ρ_i of a policy, (N,)."""
         return np.exp((logprobs - self.old).ravel()[self.cells])
 
     def surrogate(self, logprobs: Floats) -> float:
-        """L, a decision; 0 for the old policy where the advantages have mean 0. Less its value there: what a decision is promised to win."""
+        """L less its value for the old policy: what a decision is promised to win."""
         return float(self.weights @ ((self.ratios(logprobs) - 1) * self.advantages))
 
     def kl(self, logprobs: Floats) -> float:
@@ -105,7 +105,7 @@ class Batch:
 
     def by_cell(self, values: Floats) -> Floats:
         """The sum of values (N,) for each state and action, (S, A)."""
-        return np.bincount(self.cells, values, minlength=self.old.size).reshape(self.old.shape)
+        return np.bincount(self.cells, values, minlength=self.old.size).astype(np.float64).reshape(self.old.shape)
 
     def fisher_product(self, problem: Problem, vector: Floats) -> Floats:
         """F·v (P,) with F = Σ_s w_s·Φ_sᵀ(diag π_old − π_old·π_oldᵀ)Φ_s, never written down."""
@@ -142,31 +142,23 @@ def exact_batch(problem: Problem, theta: Floats) -> Batch:
 
 
 def sampled_batch(problem: Problem, theta: Floats, episodes: int, rng: np.random.Generator) -> Batch:
-    """``episodes`` of the old policy. A_i: what followed, discounted, minus the exact V_old (a critic without error); w_i ∝ γ^t."""
+    """``episodes`` of the old policy. A_i = r + γ·V_old(s') − V_old(s) with the exact V_old, as of a critic without error; w_i ∝ γ^t."""
     mdp, policy = problem.mdp, softmax(problem.logits(theta))
     values = state_values(mdp, policy, problem.gamma)
     action_cdf, next_cdf = policy.cumsum(1), mdp.transition.cumsum(2)
-    state = _draw(np.broadcast_to(mdp.start.cumsum(), (episodes, mdp.states)), rng)
-    alive, steps = np.arange(episodes), []
-    while alive.size and len(steps) < LONGEST:
-        here = state[alive]
+    here = _draw(np.broadcast_to(mdp.start.cumsum(), (episodes, mdp.states)), rng)
+    steps = []
+    while here.size and len(steps) < LONGEST:
         action = _draw(action_cdf[here], rng)
         after = _draw(next_cdf[here, action], rng)
-        steps.append((alive, here, action, mdp.reward[here, action, after]))
-        state[alive] = after
-        alive = alive[~mdp.terminal[after]]
-    following, advantages = values[state], []
-    for who, here, _action, reward in reversed(steps):
-        following[who] = reward + problem.gamma * following[who]
-        advantages.append(following[who] - values[here])
-    discounts = np.concatenate([np.full(len(who), problem.gamma**t) for t, (who, *_rest) in enumerate(steps)])
-    states = np.concatenate([here for _who, here, *_rest in steps])
-    actions = np.concatenate([action for _who, _here, action, _reward in steps])
+        advantage = mdp.reward[here, action, after] + problem.gamma * values[after] - values[here]
+        steps.append((here, action, advantage, np.full(here.size, problem.gamma ** len(steps))))
+        here = after[~mdp.terminal[after]]
+    states, actions, advantages, discounts = (np.concatenate(column) for column in zip(*steps, strict=True))
     weights = discounts / discounts.sum()
-    return Batch(
-        states * mdp.actions + actions, weights, np.concatenate(advantages[::-1]), problem.logprobs(theta),
-        np.bincount(states, weights, minlength=mdp.states), float(discounts.sum() / episodes), len(alive),
-    )  # fmt: skip
+    visited = np.bincount(states, weights, minlength=mdp.states).astype(np.float64)
+    cells = states * mdp.actions + actions
+    return Batch(cells, weights, advantages, problem.logprobs(theta), visited, float(discounts.sum() / episodes))
 
 
 def _draw(cdf: Floats, rng: np.random.Generator) -> NDArray[np.int64]:

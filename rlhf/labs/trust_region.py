@@ -1,11 +1,11 @@
 """One update of a policy from a batch, by five methods: how far to believe what the old policy's samples say.
 
-    plain      θ + α·g                                                            g = ∂L/∂θ (surrogate.py)
-    natural    θ + √(2δ / gᵀF⁺g)·F⁺g, or θ + α·F⁺g                                 Kakade 2001; F is the Fisher matrix, F⁺ its pseudo-inverse
-    trpo       s ≈ F⁺g by conjugate gradient; the first θ + 0.8^j·√(2δ / sᵀFs)·s    Schulman et al. 2015, appendix C
-               with L > 0 and mean KL(π_old ‖ π) ≤ δ
-    ppo_clip   K epochs on Σ w_i·min(ρ_i·A_i, clip(ρ_i, 1−ε, 1+ε)·A_i)              Schulman et al. 2017, eq. 7
-    ppo_kl     K epochs on L − β·KL(π_old ‖ π); then β halves or doubles            Schulman et al. 2017, eq. 8 and §4
+    plain      θ + α·g, with g = ∂L/∂θ (surrogate.py)
+    natural    θ + √(2δ / gᵀF⁺g)·F⁺g, or θ + α·F⁺g; F⁺: the pseudo-inverse of the Fisher matrix (Kakade 2001)
+    trpo       s ≈ F⁺g by conjugate gradient; the first θ + 0.8^j·√(2δ / sᵀFs)·s, j = 0, 1, …, at which L gains and the mean
+               KL(π_old ‖ π) ≤ δ (Schulman et al. 2015, appendix C)
+    ppo_clip   K epochs on Σ w_i·min(ρ_i·A_i, clip(ρ_i, 1−ε, 1+ε)·A_i) (Schulman et al. 2017, eq. 7)
+    ppo_kl     K epochs on L − β·KL(π_old ‖ π); then β halves or doubles (Schulman et al. 2017, eq. 8 and §4)
 
 https://papers.nips.cc/paper/2073-a-natural-policy-gradient, https://arxiv.org/abs/1502.05477, https://arxiv.org/abs/1707.06347.
 Where TRPO's paper leaves a number open, it is that of common implementations: ten products, ten trials, each 0.8 times as long as the last.
@@ -32,8 +32,9 @@ NOTHING = 1e-24  # sᵀFs, a squared advantage, below which only rounding is lef
 
 @dataclass(frozen=True)
 class Settings:
-    """``step``: α of the plain step; ``natural_step``: α of the natural step, None takes it from δ; ``delta``: nats, also the target of the
-    adaptive β; ``products``: of conjugate gradient; ``rate``: of PPO's epochs, by Adam or by plain gradient; ``beta``: of the first update."""
+    """``step``: α of the plain step; ``natural_step``: α of the natural step, None takes it from δ; ``delta``: nats, also the target
+    of the adaptive β; ``products``: of conjugate gradient, at most; ``rate``: of PPO's epochs, by Adam or by plain gradient;
+    ``beta``: the penalty's in the first update."""
 
     step: float = 1.0
     delta: float = 0.02
@@ -181,7 +182,7 @@ def _clip_epochs(problem: Problem, theta: Floats, batch: Batch, settings: Settin
 
 
 def _climb(theta: Floats, settings: Settings, slope: Callable[[Floats], Floats]) -> list[Floats]:
-    """K epochs of ascent, by the gradient or by Adam (Kingma & Ba 2015, its defaults, begun anew in each update); θ before and after each."""
+    """K epochs of ascent, by the gradient or by Adam (Kingma & Ba 2015, begun anew in each update); θ before and after each."""
     path, first, second = [theta], np.zeros_like(theta), np.zeros_like(theta)
     for epoch in range(1, settings.epochs + 1):
         gradient = slope(path[-1])

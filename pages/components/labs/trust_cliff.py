@@ -40,8 +40,8 @@ def draw() -> None:
     batch = setup.draw(setup.theta, 0)
     lines = along(setup, batch)
     if len(lines) < 2:
+        trust_notes.draw(setup, ())
         with right:
-            trust_notes.draw(setup, ())
             st.info(_("The gradient is 0 here: there is no direction to go along. Change a reward, the old policy, or the seed."))
         return
     measured = _measure(setup, batch)
@@ -51,8 +51,8 @@ def draw() -> None:
             charts.still(_figure(setup, batch, lines), key="tr/along")
             st.caption(
                 _(
-                    "J along each direction (solid), and what the batch's surrogate promises (dotted). Diamond: KL = δ. Square: the plain step "
-                    "with α = {step}. Lengths in θ, on a log scale."
+                    "J along each direction (solid), and what the batch's surrogate promises (dotted). Diamond: KL = δ. Square: the plain "
+                    "step with α = {step}. Lengths on a log scale."
                 ).format(step=number(setup.settings.step))
             )
             reveal(question)
@@ -63,10 +63,11 @@ def draw() -> None:
     with st.expander(_("Where do cliffs come from?"), icon=":material/landscape:"):
         st.markdown(
             _(
-                "With the exact expectation and one logit for each state and action there are none: along the gradient each state's policy is "
-                "π_old·e^(c·π·A), which never lowers E[A], so every length wins, and too long a step only ends on a plateau (try the arms with n = ∞). "
-                "A cliff needs one of two things, and a language model has both: **parameters that states share**, so that a step that is right "
-                "on average is wrong somewhere (the corridor), or **a batch that tells too little** (four episodes on the grid)."
+                "With the exact expectation and one logit for each state and action there are none: along the gradient a state's policy is "
+                "∝ π·e^(c·π·A), under which the mean of A is never below 0. Every length wins then, and too long a step ends on a plateau "
+                "at worst (try the arms with n = ∞).  \n"
+                "A cliff needs one of two things, and a language model has both: **parameters that states share**, so that a step that is "
+                "right on average is wrong somewhere (the corridor), or **a batch that tells too little** (one episode on the grid)."
             )
         )
 
@@ -93,21 +94,11 @@ def _measure(setup: Setup, batch: Batch) -> dict[str, trust_region.Update]:
 
 
 def _presets() -> None:
-    trust_settings.presets(
-        {
-            "corridor": (_("A cliff: the corridor"), {"world": "corridor", "exact": True, "lean_corridor": -1.2, "step": 8.0, "delta": 0.05}),
-            "plateau": (
-                _("A plateau"),
-                {
-                    "world": "arms", "exact": True, "step": 4.0, "delta": 0.05, "rewards": trust_settings.REWARDS, "logits": (-2.0, -2.0, 4.0),
-                },
-            ),
-            "few": (
-                _("Four episodes"),
-                {"world": "grid", "exact": False, "n": 4, "step": 20.0, "delta": 0.05, "seed": 0, "lean_grid": 0.0, "slip": 0.3},
-            ),
-        }
-    )  # fmt: skip
+    arms = {"world": "arms", "exact": True, "step": 4.0, "delta": 0.05, "rewards": trust_settings.REWARDS, "logits": (-2.0, -2.0, 4.0)}
+    corridor = {"world": "corridor", "exact": True, "step": 8.0, "delta": 0.05, "lean_corridor": -1.2}
+    grid = {"world": "grid", "exact": False, "n": 1, "seed": 13, "step": 50.0, "delta": 0.05, "lean_grid": 1.0, "slip": 0.1}
+    offered = {"cliff": (_("A cliff"), corridor), "plateau": (_("A plateau"), arms), "one": (_("One episode"), grid)}
+    trust_settings.presets(offered, asked="tr/cliff")
 
 
 def _question(setup: Setup, measured: dict[str, trust_region.Update]) -> Choice:
@@ -174,7 +165,7 @@ def _figure(setup: Setup, batch: Batch, lines: list[Line]) -> go.Figure:
     room = 0.12 * max(float(np.ptp(returns)), 1e-6)
     made.update_layout(
         template=theme.template(is_dark), height=380, hovermode="closest",
-        xaxis={"type": "log", "title": {"text": _("length of the step, ‖θ′ − θ‖")}},
+        xaxis={"type": "log", "dtick": 1, "title": {"text": _("length of the step, ‖θ′ − θ‖")}},
         yaxis={"title": {"text": "J"}, "range": [min(returns) - room, max(returns) + room]},
     )  # fmt: skip
     return made
@@ -186,7 +177,8 @@ def _numbers(setup: Setup, batch: Batch, lines: list[Line], measured: dict[str, 
     size = float(np.linalg.norm(batch.gradient(setup.problem)))
     block(
         rf"\lVert\theta'-\theta\rVert=\alpha\,\lVert g\rVert={tex(setup.settings.step)}\cdot{tex(size)}={result(plain.taken)}",
-        rf"\text{{{_('length at')} }}\overline{{\mathrm{{KL}}}}=\delta={result(plain.limit)}\;\Rightarrow\;\alpha_\delta={result(plain.limit / size)}",
-        rf"J={result(measured['plain'].before)}\;\to\;{result(measured['plain'].after)}\;\text{{({_('plain')})}},"
-        rf"\quad{result(measured['trpo'].after)}\;\text{{(TRPO)}}",
+        rf"\alpha_\delta=\ell_\delta/\lVert g\rVert={tex(plain.limit)}/{tex(size)}={result(plain.limit / size)}",
+        rf"J(\text{{{_('plain')}}})={result(measured['plain'].after)},\quad J(\text{{TRPO}})={result(measured['trpo'].after)},"
+        rf"\quad J(\pi_\text{{old}})={result(measured['plain'].before)}",
     )
+    st.caption(_("ℓ_δ: the length at which the KL is δ; α_δ: the plain step size that would just reach it."))

@@ -90,8 +90,9 @@ def _question(batch: Batch, path: list[Floats], setup: Setup) -> Choice:
     ratios = batch.ratios(path[-1])
     furthest, epsilon = float(ratios[np.argmax(np.abs(ratios - 1))]), setup.settings.epsilon
     because = _(
-        "The clip does not hold the ratio, it only takes the gradient away: one step may jump over the edge, Adam's momentum carries on, and other "
-        "samples move the same probabilities. Here the furthest ratio after {epochs} epochs is {furthest}, and the edges are {low} and {high}."
+        "The clip does not hold the ratio, it only takes the gradient away: one step may jump over the edge, Adam's momentum carries on, "
+        "and other samples move the same probabilities. Here the furthest ratio after {epochs} epochs is {furthest}; the edges are {low} "
+        "and {high}."
     ).format(
         epochs=len(path) - 1, furthest=number(furthest), low=number(1 - epsilon), high=number(1 + epsilon)
     )  # fmt: skip
@@ -191,5 +192,5 @@ def _one(setup: Setup, batch: Batch, logprobs: Floats) -> None:
         rf"\rho=\frac{{\pi(a|s)}}{{\pi_\text{{old}}(a|s)}}=\frac{{{tex(new)}}}{{{tex(old)}}}={result(ratio)}",
         rf"\min(\rho A,\operatorname{{clip}}(\rho)A)=\min\big({tex(ratio)}\cdot{tex(a)},\;{tex(clipped)}\cdot{tex(a)}\big)"
         rf"=\min({result(ratio * a)},\,{result(clipped * a)})={result(value)}",
-        rf"\nabla_\theta={slope}",
+        rf"\nabla_\theta\min(\rho A,\operatorname{{clip}}(\rho)A)={slope}",
     )

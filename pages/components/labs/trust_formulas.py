@@ -19,14 +19,20 @@ from rlhf.labs.surrogate import Batch
 from rlhf.labs.trust_region import SHRINK, Round, Update
 
 
-def draw(setup: Setup, done: Sequence[Round]) -> None:
-    st.markdown(f"##### {_('Look into one method')}")
+def choose() -> str:
+    """Which method is looked into."""
     known = names()
-    order = {"trpo": known["trpo"]} | known
-    method = setting.choice(LAB, "method", _("Method"), order, label_visibility="collapsed")
+    return setting.choice(LAB, "method", _("Look into one method"), {"trpo": known["trpo"]} | known)
+
+
+def draw(setup: Setup, done: Sequence[Round], method: str) -> None:
+    st.markdown(f"##### {_('The numbers of {method}').format(method=names()[method])}")
     made = done[-1][method]
     batch = setup.draw(made.path[0], len(done) - 1)
     {"plain": _plain, "natural": _natural, "trpo": _trpo, "ppo_clip": _clip, "ppo_kl": _penalty}[method](setup, batch, made)
+    if method == "ppo_kl":
+        betas = " → ".join(number(round_[method].beta) for round_ in done) + f" → {number(made.next_beta)}"
+        st.caption(_("β from update to update: {betas}.").format(betas=betas))
     block(
         rf"J(\theta')-J(\theta)={result(made.after)}-{tex(made.before)}={result(made.won)}",
         rf"\text{{{_('promised by the batch')}}}={result(made.promised)}",
@@ -92,11 +98,11 @@ def _trpo(setup: Setup, batch: Batch, made: Update) -> None:
     if not made.trials:
         st.caption(_("There is no step to search along: the gradient or δ is 0."))
         return
-    verdicts = {True: _("taken"), False: _("refused")}
+    verdicts, marks = {True: _("taken"), False: _("refused")}, {True: "✓", False: "✗"}
     rows = [
         {
             _("Trial"): j, _("Length"): f"0.8^{j} = {number(SHRINK**j)}", "KL": number(trial.kl),
-            "KL ≤ δ": "✓" if trial.kl <= setup.settings.delta else "✗", "L": number(trial.gain, sign=True), "L > 0": "✓" if trial.gain > 0 else "✗",
+            "KL ≤ δ": marks[trial.kl <= setup.settings.delta], _("L gains"): number(trial.gain, sign=True), "L > 0": marks[trial.gain > 0],
             "": verdicts[trial.accepted],
         }
         for j, trial in enumerate(made.trials)
@@ -108,18 +114,18 @@ def _trpo(setup: Setup, batch: Batch, made: Update) -> None:
 def _clip(setup: Setup, batch: Batch, made: Update) -> None:
     settings = setup.settings
     end = setup.problem.logprobs(made.path[-1])
-    ratios = batch.ratios(end)
+    ratios, objective = batch.ratios(end), trust_region.clipped_surrogate(batch, end, settings.epsilon)
     block(
         r"L^\text{clip}(\theta')=\textstyle\sum_i w_i\min\!\big(\rho_iA_i,\operatorname{clip}(\rho_i,"
-        rf"{result(1 - settings.epsilon)},{result(1 + settings.epsilon)})A_i\big)={result(trust_region.clipped_surrogate(batch, end, settings.epsilon))}",
-        rf"\rho\text{{ {_('from')} }}{result(float(ratios.min()))}\text{{ {_('to')} }}{result(float(ratios.max()))}="
-        rf"1\pm{result(float(np.abs(ratios - 1).max()))}",
+        rf"{result(1 - settings.epsilon)},{result(1 + settings.epsilon)})A_i\big)={result(objective)}",
+        rf"\rho\in[{result(float(ratios.min()))},\,{result(float(ratios.max()))}],\quad"
+        rf"\max|\rho-1|={result(float(np.abs(ratios - 1).max()))}",
     )
     shares = " → ".join(number(share, "share") for share in made.cut)
     st.caption(
         _(
-            "Share of the batch without gradient, before each epoch and at the end: {shares}. In the first epoch ρ = 1 everywhere, so it is "
-            "the plain gradient step, with the learning rate as α."
+            "Share of the batch without gradient, before each epoch and at the end: {shares}. In the first epoch ρ = 1 everywhere: with plain "
+            "gradient it is the plain step, and the learning rate is its α."
         ).format(shares=shares)
     )
 
@@ -132,8 +138,9 @@ def _penalty(setup: Setup, batch: Batch, made: Update) -> None:
         rule = rf"d>1.5\,d_\text{{targ}}={result(1.5 * target)}\;\Rightarrow\;\beta\leftarrow2\beta={result(made.next_beta)}"
     else:
         rule = rf"{result(target / 1.5)}\le d\le{result(1.5 * target)}\;\Rightarrow\;\beta={result(made.next_beta)}"
+    gain = made.promised / batch.steps
     block(
-        rf"L-\beta\,\overline{{\mathrm{{KL}}}}={tex(made.promised / batch.steps)}-{tex(made.beta)}\cdot{tex(d)}={result(made.promised / batch.steps - made.beta * d)}",
+        rf"L-\beta\,\overline{{\mathrm{{KL}}}}={tex(gain)}-{tex(made.beta)}\cdot{tex(d)}={result(gain - made.beta * d)}",
         rf"d={result(d)},\quad d_\text{{targ}}=\delta={result(target)}",
         rule,
     )

@@ -31,8 +31,11 @@ def notes(setup: Setup, done: Sequence[Round]) -> list[str]:
         )
     if np.abs(batch.advantages).max() < 1e-12:
         equal = setup.world == "arms" and np.ptp(setup.rewards) == 0
-        words = _("All rewards are equal, so every advantage is 0") if equal else _("Every advantage in this batch is 0")
-        found.append(words + _(": there is nothing to learn from it, the gradient is 0, and no method moves."))
+        found.append(
+            _("All rewards are equal, so every advantage is 0: there is nothing to learn, and no method moves.")
+            if equal
+            else _("Every advantage in this batch is 0: it teaches nothing, and no method moves.")
+        )
     if policy[~setup.problem.mdp.terminal].max() > 0.999:
         found.append(
             _(
@@ -46,16 +49,10 @@ def notes(setup: Setup, done: Sequence[Round]) -> list[str]:
         if missing:
             found.append(
                 _(
-                    "Not sampled in this batch: {missing}. The batch says nothing about it, yet its probability moves, because probabilities sum "
-                    "to 1. Another seed, a larger n, or n = ∞ changes that."
+                    "Not sampled in this batch: {missing}. The batch says nothing about it, yet its probability moves, because "
+                    "probabilities sum to 1. Another seed, a larger n, or n = ∞ changes that."
                 ).format(missing=missing)
             )
-    if batch.cut_off:
-        found.append(
-            _("{count} of {n} episodes did not end within 200 decisions; what would follow is taken from the exact values.").format(
-                count=batch.cut_off, n=setup.n
-            )
-        )
     if done:
         found += _about_update(setup, done[-1])
     return found

@@ -32,7 +32,7 @@ def _second_order(delta: float) -> Question:
         ],
         1,
         _(
-            "At this length ½·(θ′−θ)ᵀF(θ′−θ) = δ = {delta} exactly, but the KL itself has higher orders: towards an action that is rare it is more. "
+            "At this length ½·(θ′−θ)ᵀF(θ′−θ) = δ = {delta} exactly, but the KL itself has higher orders: towards a rare action it is more. "
             "The trials under *Look into one method* show the KL of each length."
         ).format(delta=number(delta)),
     )
@@ -61,8 +61,8 @@ def _cut(epsilon: float) -> Question:
         ],
         1,
         _(
-            "min(ρA, clip(ρ)A) = min(−{ratio}, −{edge}) = −{ratio}: the smaller of the two is the one that is not clipped. The clip cuts only what has "
-            "gone far in the direction that its advantage asks for."
+            "min(ρA, clip(ρ)A) = min(−{ratio}, −{edge}) = −{ratio}: the smaller of the two is the one that is not clipped. The clip cuts "
+            "only what has gone far in the direction that its advantage asks for."
         ).format(ratio=number(ratio), edge=number(1 + epsilon)),
     )
 

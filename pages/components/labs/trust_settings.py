@@ -79,7 +79,7 @@ def draw(first: tuple[str, ...]) -> Setup:
         LAB, "world", _("World"),
         {"arms": _("Three arms"), "grid": _("Grid world"), "corridor": _("Short corridor: one policy for all cells")},
     )  # fmt: skip
-    rewards, logits = _arms() if world == "arms" else ((), ())
+    rewards, logits = _arms() if world == "arms" else (REWARDS, LOGITS)
     lean = 0.0 if world == "arms" else _lean(world)
     values = {name: _knob(name, world) for name in first}
     with st.expander(_("More settings"), icon=":material/tune:"):
@@ -149,7 +149,7 @@ def _knob(name: str, world: str) -> float | str:
     if name == "seed":
         return setting.seed(LAB, disabled=_exact())
     if name == "step":
-        return setting.slider(LAB, "step", _("Plain: step size α"), 0, 20, 4, 0.1)
+        return setting.slider(LAB, "step", _("Plain: step size α"), 0, 50, 4, 0.5)
     if name == "delta":
         help_text = _("Of the natural gradient and TRPO, in nats; PPO-penalty has it as target distance.")
         return setting.slider(LAB, "delta", _("KL limit δ"), 0, 0.5, 0.05, 0.005, format="%.3f", help=help_text)
@@ -178,15 +178,16 @@ def _exact() -> bool:
     return bool(st.session_state.get(key, st.query_params.get(key) == "true"))
 
 
-def presets(offered: Mapping[str, tuple[str, Mapping[str, object]]]) -> None:
-    """Buttons that move several settings at once: id → (words, {setting: value})."""
+def presets(offered: Mapping[str, tuple[str, Mapping[str, object]]], asked: str = "") -> None:
+    """Buttons that move several settings at once: id → (words, {setting: value}). ``asked``: a question to be answered anew then."""
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.caption(_("Try:"), width="content")
         for name, (words, values) in offered.items():
-            st.button(words, key=f"{LAB}/preset/{name}", on_click=_take, args=(values,))
+            st.button(words, key=f"{LAB}/preset/{name}", on_click=_take, args=(values, asked))
 
 
-def _take(values: Mapping[str, object]) -> None:
+def _take(values: Mapping[str, object], asked: str) -> None:
+    st.session_state.pop(f"question/{asked}", None)
     for name, value in values.items():
         key = setting.key(LAB, name)
         if name in ("rewards", "logits") and isinstance(value, tuple):

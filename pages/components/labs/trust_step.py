@@ -10,7 +10,7 @@ import streamlit as st
 
 from pages.components import charts
 from pages.components.i18n import _
-from pages.components.labs import playing, setting, trust_formulas, trust_notes, trust_pictures, trust_settings
+from pages.components.labs import playing, trust_formulas, trust_notes, trust_pictures, trust_settings, trust_spent
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.labs.trust_settings import LAB, Setup, names
 from pages.components.numbers import number
@@ -35,20 +35,20 @@ def draw() -> None:
             frame = 0
             st.caption(_("Guess, and the buttons appear that take the step."))
         done = rounds(setup, frame)
-        looked_at = str(st.session_state.get(f"{setting.key(LAB, 'method')}/chosen", "trpo"))
-        charts.still(trust_pictures.where(setup, done, looked_at if looked_at in METHODS else "trpo"), key="tr/where")
+        method = trust_formulas.choose() if done and setup.world == "grid" else "trpo"
+        charts.still(trust_pictures.where(setup, done, method), key="tr/where")
         _caption(setup, frame)
     trust_notes.draw(setup, done)
     if not done:
         return
     reveal(_question(rounds(setup, 1)[0], setup))
-    charts.still(trust_pictures.spent_and_won(setup, done[0]) if frame == 1 else trust_pictures.over_updates(setup, done), key="tr/spent")
+    charts.still(trust_spent.spent_and_won(setup, done[0]) if frame == 1 else trust_spent.over_updates(setup, done), key="tr/spent")
     if frame == 1:
         st.caption(
             _("Dotted: the limit δ. Bars: the exact gain in J; the black tick on each is what the surrogate promised from the batch.")
         )
     _table(done)
-    trust_formulas.draw(setup, done)
+    trust_formulas.draw(setup, done, method if setup.world == "grid" else trust_formulas.choose())
 
 
 def rounds(setup: Setup, count: int) -> list[Round]:
@@ -90,8 +90,8 @@ def _question(first: Round | None, setup: Setup | None = None) -> Choice:
         gains = [first[method].won for method in METHODS]
         right, best = int(np.argmax(spent)), int(np.argmax(gains))
         because = _(
-            "{far} spends most, {spent} nats where δ is {delta}; {best} wins most, {gain}. Nothing holds the plain step but its step size, "
-            "nor PPO but ε, its learning rate and its epochs: they have no limit on the KL, and TRPO has one."
+            "In the first update {far} spends most, {spent} nats where δ is {delta}; J changes best with {best}, by {gain}. The plain step "
+            "is held by its step size alone, PPO by ε or β, its learning rate and its epochs; only TRPO checks the KL itself."
         ).format(
             far=names()[METHODS[right]], spent=number(spent[right]), delta=number(setup.settings.delta), best=names()[METHODS[best]],
             gain=number(gains[best], sign=True),
@@ -106,11 +106,13 @@ def _question(first: Round | None, setup: Setup | None = None) -> Choice:
 def _caption(setup: Setup, frame: int) -> None:
     if setup.world == "arms":
         words = _(
-            "The darker, the larger J. Each corner is an arm with its reward; × is the old policy, the dotted line all policies at KL = δ."
+            "Each corner is an arm with its reward: the darker, the larger J. Dotted: all policies at KL = δ. Small marks: PPO's epochs; "
+            "thin crosses: trials that TRPO's line search refused."
         )
     elif setup.world == "grid":
         words = _(
-            "Rays: the probability of each direction, before (grey) and after. The darker a cell, the more KL it spent. G ends with +1, X with −1."
+            "Rays: the probability of each direction, before (grey) and after. The darker a cell, the more KL it spent. "
+            "G ends with +1, X with −1."
         )
     else:
         words = _("Three cells, −1 a step, and in the middle one ← and → are switched: a policy that cannot tell the cells apart must mix.")
