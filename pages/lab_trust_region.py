@@ -8,10 +8,9 @@ from pages.components.labs.trust_settings import LAB
 
 FORMULA = r"""
 \begin{gathered}
-\max_\theta\;L(\theta)=\mathbb{E}_{\pi_\text{old}}\!\big[\rho\,A\big]
-\quad\text{s.t.}\quad
-\mathbb{E}\big[\mathrm{KL}(\pi_\text{old}\Vert\pi_\theta)\big]\le\delta,
-\qquad\rho=\frac{\pi_\theta(a|s)}{\pi_\text{old}(a|s)}\\[6pt]
+\max_\theta\;L(\theta)=\mathbb{E}_{\pi_\text{old}}\!\big[\rho\,A\big],
+\quad\rho=\frac{\pi_\theta(a|s)}{\pi_\text{old}(a|s)}\\[4pt]
+\text{s.t.}\quad\mathbb{E}\big[\mathrm{KL}(\pi_\text{old}\Vert\pi_\theta)\big]\le\delta\\[6pt]
 L^\text{clip}(\theta)=\mathbb{E}\Big[\min\!\big(\rho\,A,\;\operatorname{clip}(\rho,1-\varepsilon,1+\varepsilon)\,A\big)\Big]
 \end{gathered}
 """
@@ -43,8 +42,8 @@ frame.draw(
         ),
         code=("trust_region.py", "surrogate.py", "conjugate_gradient.py"),
         real=(
-            ("ppo", _("PPO on a language model: the same clip, token by token, or the KL penalty with its adaptive β")),
-            ("grpo", _("GRPO: the same clip, with advantages from a group of answers")),
+            ("ppo", _("PPO: the clip, or the adaptive penalty")),
+            ("grpo", _("GRPO: the same clip, other advantages")),
             ("reinforce", _("REINFORCE: the plain gradient step")),
         ),
         questions=trust_questions.questions,

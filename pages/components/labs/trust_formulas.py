@@ -40,11 +40,11 @@ def draw(setup: Setup, done: Sequence[Round], method: str) -> None:
     )
 
 
-def vector(values: Floats) -> str:
+def vector(symbol: str, values: Floats) -> str:
     """Up to four numbers as a row, of more their length."""
     if len(values) > 4:
-        return rf"\lVert\cdot\rVert={result(float(np.linalg.norm(values)))}"
-    return r"\big(" + r",\;".join(result(float(value)) for value in values) + r"\big)"
+        return rf"\lVert {symbol}\rVert={result(float(np.linalg.norm(values)))}"
+    return symbol + r"=\big(" + r",\;".join(result(float(value)) for value in values) + r"\big)"
 
 
 def _own(setup: Setup, values: Floats) -> Floats:
@@ -55,7 +55,8 @@ def _own(setup: Setup, values: Floats) -> Floats:
 def _plain(setup: Setup, batch: Batch, made: Update) -> None:
     g, step = batch.gradient(setup.problem), setup.settings.step
     block(
-        r"g=\textstyle\sum_i w_i\,A_i\,\nabla\log\pi(a_i|s_i)=" + vector(_own(setup, g)),
+        r"g=\textstyle\sum_i w_i\,A_i\,\nabla\log\pi(a_i|s_i)",
+        vector("g", _own(setup, g)),
         rf"\theta'=\theta+\alpha\,g,\quad \alpha={result(step)}",
         rf"\lVert\theta'-\theta\rVert={tex(step)}\cdot{tex(float(np.linalg.norm(g)))}={result(step * float(np.linalg.norm(g)))}",
     )
@@ -73,7 +74,7 @@ def _natural(setup: Setup, batch: Batch, made: Update) -> None:
         length = (
             rf"\alpha=\sqrt{{2\delta\,/\,g^\top F^+g}}=\sqrt{{2\cdot{tex(setup.settings.delta)}/{tex(curvature)}}}={result(made.scale)}"
         )
-    block(r"F^+g=" + vector(_own(setup, direction)), length, r"\theta'=\theta+\alpha\,F^+g")
+    block(vector("F^+g", _own(setup, direction)), length, r"\theta'=\theta+\alpha\,F^+g")
     st.caption(
         _(
             "F⁺ takes the factor π(a) out again: with the exact expectation, F⁺g is the advantage of each arm, less their mean. "
@@ -86,7 +87,7 @@ def _trpo(setup: Setup, batch: Batch, made: Update) -> None:
     assert made.solved is not None
     curvature = float(made.solved.x @ batch.fisher_product(setup.problem, made.solved.x))
     block(
-        r"s\approx F^{-1}g=" + vector(_own(setup, made.solved.x)),
+        r"Fs\approx g,\quad " + vector("s", _own(setup, made.solved.x)),
         rf"\sqrt{{2\delta\,/\,s^\top Fs}}=\sqrt{{2\cdot{tex(setup.settings.delta)}/{tex(curvature)}}}={result(made.scale)}",
     )
     residuals = " → ".join(number(value) for value in made.solved.residuals[:11])
@@ -124,8 +125,8 @@ def _clip(setup: Setup, batch: Batch, made: Update) -> None:
     shares = " → ".join(number(share, "share") for share in made.cut)
     st.caption(
         _(
-            "Share of the batch without gradient, before each epoch and at the end: {shares}. In the first epoch ρ = 1 everywhere: with plain "
-            "gradient it is the plain step, and the learning rate is its α."
+            "Share of the batch without gradient, before each epoch and at the end: {shares}. In the first epoch ρ = 1 everywhere: "
+            "with plain gradient it is the plain step, and the learning rate is its α."
         ).format(shares=shares)
     )
 

@@ -69,12 +69,10 @@ def _about_update(setup: Setup, last: Round) -> list[str]:
                 "Few episodes visit the states in other proportions."
             ).format(delta=number(delta), batch=number(trpo.batch_kl), exact=number(trpo.kl))
         )
-    if trpo.solved and len(trpo.solved.residuals) > 1 and trpo.solved.residuals[-1] > 0.05 * trpo.solved.residuals[0]:
-        found.append(
-            _(
-                "Conjugate gradient stopped after {count} products with {share} of the residual left: TRPO's direction is not yet the natural one."
-            ).format(count=trpo.solved.products, share=number(trpo.solved.residuals[-1] / trpo.solved.residuals[0], "share"))
-        )
+    left = trpo.solved.residuals[-1] / max(trpo.solved.residuals[0], 1e-300) if trpo.solved else 0.0
+    if trpo.solved and left > 0.05 and trpo.scale > 0:
+        words = _("Conjugate gradient stopped after {count} products with {share} of the residual left: not yet the natural direction.")
+        found.append(words.format(count=trpo.solved.products, share=number(left, "share")))
     if trpo.won < 0 < trpo.promised:
         found.append(
             _(

@@ -107,7 +107,7 @@ def _corridor(setup: Setup, done: Sequence[Round]) -> go.Figure:
         sizes = [5] * (len(path) - 1) + [15 if method == "natural" else 11]
         made.add_scatter(
             x=_first_state(setup, path)[1:, 1], y=epochs[1:], mode="markers", name=names()[method],
-            marker={"symbol": SYMBOLS[method], "size": sizes[1:], "color": colour}, hovertemplate="π(→) %{x:.3f}: J %{y:.2f}",
+            marker={"symbol": SYMBOLS[method], "size": sizes[1:], "color": colour, "opacity": 1}, hovertemplate="π(→) %{x:.3f}: J %{y:.2f}",
         )  # fmt: skip
     made.update_layout(
         template=theme.template(is_dark), height=400, hovermode="closest",
