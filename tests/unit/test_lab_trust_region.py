@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -248,7 +250,7 @@ def test_updates_go_on_from_where_they_were():
     assert seen == [0] + [1] * 5 + [2] * 5
     four = tr.rounds(problem, theta, tr.Settings(), draw, 4, three)
     assert seen[11:] == [3] * 5 and four[2] is three[2] and len(tr.rounds(problem, theta, tr.Settings(), draw, 2, four)) == 2
-    assert all((b[m].path[0] == a[m].path[-1]).all() for a, b in zip(four, four[1:], strict=False) for m in tr.METHODS)
+    assert all((b[m].path[0] == a[m].path[-1]).all() for a, b in itertools.pairwise(four) for m in tr.METHODS)
 
 
 def test_no_cliff_along_the_exact_gradient_of_a_table_but_one_with_shared_parameters():
