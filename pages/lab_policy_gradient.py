@@ -10,16 +10,15 @@ LAB = frame.Lab(
     name="pg",
     title=_("Policy gradient and its variance"),
     lead=_(
-        "Try an action; if what followed was good, make it more likely. That is a gradient ascent on the expected return, "
-        "with an estimate "
-        "in the place of the gradient. Here the gradient is known exactly, so you see how far off each estimate is, and what "
+        "Try an action; if what followed was good, make it more likely. That is a gradient ascent on the expected return, with an "
+        "estimate in the place of the gradient. Here the gradient is known exactly, so you see how far off each estimate is, and what "
         "takes the noise out."
     ),
-    formula=r"\nabla_\theta J=\mathbb{E}\Big[\sum_t\nabla_\theta\log\pi_\theta(a_t\mid s_t)\;w_t\Big],\qquad "
-    r"w_t=\underbrace{\textstyle\sum_k\gamma^k r_k}_{\text{whole return}}\;\to\;\gamma^t\underbrace{\textstyle\sum_{k\ge "
-    r"t}\gamma^{k-t}r_k}_{G_t:\ "
-    r"\text{to go}}\;\to\;\gamma^t(G_t-b)\;\to\;\gamma^t\big(G_t-V(s_t)\big)\;\to\;\gamma^t\big(r_t+\gamma\hat V(s_{t+1})-\hat "
-    r"V(s_t)\big)",
+    formula=r"\begin{gathered}\nabla_\theta J=\mathbb{E}\Big[\sum_t\nabla_\theta\log\pi_\theta(a_t\mid s_t)\;w_t\Big],\qquad "
+    r"w_t=\underbrace{\textstyle\sum_k\gamma^k r_k}_{\text{whole return}}\;\to\;\gamma^t\,"
+    r"\underbrace{\textstyle\sum_{k\ge t}\gamma^{k-t}r_k}_{G_t,\ \text{to go}}\;\to\;\gamma^t\,(G_t-\underbrace{b}_{\text{baseline}})\\"
+    r"\to\;\gamma^t\big(G_t-\underbrace{V(s_t)}_{\text{exact}}\big)\;\to\;"
+    r"\gamma^t\big(r_t+\gamma\underbrace{\hat V(s_{t+1})-\hat V(s_t)}_{\text{learned critic}}\big)\end{gathered}",
     reading=_(
         "The score ∇log π says which way the logits must move to make the action likelier; the weight w says how much that is worth. "
         "Each arrow takes luck out of w. All but the last leave the mean of the estimate where it is: the exact gradient."

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -403,12 +403,14 @@ def best_baseline(policy: Floats, rewards: Floats) -> float:
 @dataclass(frozen=True)
 class Learning:
     """``curves``: by estimator, the exact J after each update, (updates + 1, seeds); ``exact``: of gradient ascent without samples
-    (updates + 1,); ``best``: J*; ``policies``: by estimator, where each seed ended, (seeds, S, A)."""
+    (updates + 1,); ``best``: J*; ``policies``: by estimator, where each seed ended, (seeds, S, A);
+    ``start``: the likeliest first state."""
 
     curves: Mapping[str, Floats]
     exact: Floats
     best: float
-    policies: Mapping[str, Floats] = field(default_factory=dict)
+    policies: Mapping[str, Floats]
+    start: int
 
 
 def learn(
@@ -446,7 +448,10 @@ def learn(
         if progress:
             progress((i + 1) / updates)
     ended = softmax(theta)
-    return Learning({name: found[:, run] for name, run in runs.items()}, exact, optimum(task)[0], {n: ended[r] for n, r in runs.items()})
+    return Learning(
+        {name: found[:, run] for name, run in runs.items()}, exact, optimum(task)[0], {name: ended[run] for name, run in runs.items()},
+        int(task.mdp.start.argmax()),
+    )  # fmt: skip
 
 
 # --- the trick ---------------------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,8 @@ _FOUND = f"{LAB}/cloud"
 
 def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
     with left:
-        batch = estimators.batch(world, "n", 8)
+        batch, more = estimators.batch(world, "n", 8)
+    with more:
         batches = setting.whole(LAB, "batches", _("Batches in the cloud"), 50, 1000, 300, 50)
         updates = setting.whole(LAB, "critic-updates", _("Batches the critic has learned from"), 0, 200, 30, 5)
     with right:
@@ -48,7 +49,7 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
             "gradient, a diamond the middle of a cloud. {axes}"
         )
         st.caption(words.format(n=batch.n, axes=_axes_in_words(world)))
-    _reveal(found, batch)
+        _reveal(found, batch)
     st.markdown(f"##### {_('Bias and variance, measured')}")
     _table(world, batch, found)
     beside, one = st.columns(2, gap="large")
@@ -132,10 +133,9 @@ def _reveal(found: policy_gradient.Cloud, batch: Batch) -> None:
     listed = estimators.names()
     tightest = min(found.measured, key=lambda name: found.measured[name].variance)
     words = _(
-        "Measured here: without a baseline the middle is {plain} from the exact gradient, with b = {b} it is {shifted}, where "
-        "chance alone would "
-        "give about {chance}. The variance went from {before} to {after}, and with the exact V(s) to {best}. Tightest of all: "
-        "{tightest}{remark}."
+        "Measured here: without a baseline the middle is {plain} from the exact gradient, with b = {b} it is {shifted}, where chance "
+        "alone would give about {chance}. The variance went from {before} to {after}, and with the exact V(s) to {best}. Tightest of "
+        "all: {tightest}{remark}."
     )
     remark = _(", which is not in the right place") if not found.measured[tightest].within_chance else ""
     because = words.format(
@@ -162,28 +162,24 @@ def _table(world: World, batch: Batch, found: policy_gradient.Cloud) -> None:
         m = found.measured[name]
         row = {
             _("Estimator"): words,
-            _("By theory"): estimators.bias_words(world, exact, name),
-            _("Bias, exactly"): number(exact[name] if exact[name] > 1e-10 else 0.0),
-            _("Bias, measured"): number(m.bias),
-            _("by chance"): f"± {number(m.bias_error)}",
-            _("so"): _("within its error") if m.within_chance else _("more than chance"),
+            _("Bias, exactly"): estimators.bias_words(world, exact[name], name),
+            _("Bias, measured"): f"{number(m.bias)} ± {number(m.bias_error)}",
+            _("is it chance?"): _("may be") if m.within_chance else _("no"),
             _("Variance"): f"{number(m.variance)} ± {number(m.variance_error)}",
         }
         if closed:
             row[_("Variance, exactly")] = number(closed[name])
-        row[_("of the whole return's")] = number(m.variance / plain, "share") if plain > 0 else "–"
+        row[_("relative")] = number(m.variance / plain, "share") if plain > 0 else "–"
         row[_("Typical error")] = number(math.sqrt(m.bias**2 + m.variance))
         row[_("Uphill")] = number(m.uphill, "share")
         rows.append(row)
     st.dataframe(pd.DataFrame(rows), hide_index=True)
     st.caption(
         _(
-            "Bias: the distance of the cloud's middle from ∇J; with {count} batches it is never exactly 0, and *by chance* "
-            "says how far off it "
-            "is on average without any bias. *More than chance*: an unbiased estimator lands so far off once in a thousand clouds. "
-            "Variance: of one batch, summed over all logits, ± standard error. Typical error: √(bias² + variance). Uphill: "
-            "the share of batches "
-            "whose step would raise J."
+            "Bias: the distance of the cloud's middle from ∇J. With {count} batches it is never exactly 0; after ± stands what chance "
+            "alone makes of it on average. No chance: an unbiased estimator lands so far off only once in a thousand clouds. Variance: "
+            "of one batch, summed over all logits, ± standard error; relative to the whole return's. Typical error: √(bias² + variance). "
+            "Uphill: the share of batches whose step would raise J."
         ).format(count=len(found.estimates["return"]))
     )
     if batch.n == 1:
@@ -217,8 +213,8 @@ def _episode(world: World, batch: Batch, found: policy_gradient.Cloud) -> None:
         frame = frame.drop(columns=["t", _("Cell")])
     st.caption(
         _(
-            "The first episode of the first batch. The estimate of a batch is the mean over its episodes of Σ w·∇log π(a|s), "
-            "with these weights w."
+            "The first episode of the first batch. The estimate of a batch is the mean over its episodes of Σ w·∇log π(a|s), with these "
+            "weights w."
         )
     )
     st.dataframe(frame, hide_index=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.components import theme
 from pages.components.i18n import _
@@ -47,14 +47,15 @@ def mean_return(world: World) -> float:
     return float(policy_gradient.returns(world.task, world.policy[None])[0])
 
 
-def batch(world: World, name: str, default: int) -> Batch:
-    """Its settings, the number of episodes as ``name``; a baseline that does harm is remarked upon."""
+def batch(world: World, name: str, default: int) -> tuple[Batch, DeltaGenerator]:
+    """Its settings, the number of episodes as ``name``, and the expander for a part's own; a baseline that does harm is remarked upon."""
     n = setting.whole(LAB, name, _("Episodes in a batch, n"), 1, 64, default)
     constant = _constant(world)
-    with st.expander(_("More about the estimators"), icon=":material/tune:"):
+    more = st.expander(_("More about the estimators"), icon=":material/tune:")
+    with more:
         rate = setting.slider(LAB, "critic-rate", _("Learning rate of the critic"), 0.05, 1, 0.2, 0.05)
         seed = setting.seed(LAB)
-    return Batch(n, constant, rate, seed)
+    return Batch(n, constant, rate, seed), more
 
 
 def _constant(world: World) -> float:
@@ -94,12 +95,10 @@ def two() -> tuple[str, str]:
     return first, second
 
 
-def bias_words(world: World, found: Mapping[str, float], name: str) -> str:
-    """Whether an estimator is unbiased, and if not, why; ``found``: its exact biases."""
-    if found[name] > 1e-10:
-        if name == "critic":
-            return _("biased: V̂ is not V")
-        return _("biased: γ^t is left out")
+def bias_words(world: World, bias: float, name: str) -> str:
+    """The exact bias of an estimator, and why it is what it is where that is not plain."""
+    if bias > 1e-10:
+        return f"{number(bias)}: {_('V̂ is not V') if name == 'critic' else _('γ^t is left out')}"
     if name == "critic" and world.rewards is not None:
-        return _("unbiased: nothing follows")
-    return _("unbiased")
+        return f"0: {_('nothing follows')}"
+    return "0"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -47,7 +49,7 @@ def scatter(world: World, found: policy_gradient.Cloud, shown: Sequence[str]) ->
     figure.add_scatter(x=exact[:1], y=exact[1:], mode="markers", name=_("exact gradient"), marker=cross, hovertemplate="%{x:.3g}, %{y:.3g}")
     figure.update_layout(
         template=theme.template(is_dark), height=430, xaxis={"title": {"text": titles[0]}}, yaxis={"title": {"text": titles[1]}},
-        hovermode="closest", uirevision="cloud",
+        hovermode="closest", legend={"itemsizing": "constant"}, uirevision="cloud",
     )  # fmt: skip
     return figure
 
@@ -94,11 +96,21 @@ def bars(world: World, batch: Batch, found: policy_gradient.Cloud) -> go.Figure:
     figure.update_layout(
         template=theme.template(is_dark), height=290, showlegend=world.rewards is not None,
         xaxis={
-            "type": "log" if positive else "linear", "dtick": "D2" if positive else None,
+            "type": "log" if positive else "linear", **_ticks(measured),
             "title": {"text": _("variance of one batch ± 2 standard errors")},
         },
     )  # fmt: skip
     return figure
+
+
+def _ticks(measured: Sequence[policy_gradient.Measured]) -> dict[str, list[Any]]:
+    """1, 2 and 5 of every power of ten, written out."""
+    low, high = (pick(m.variance for m in measured) for pick in (min, max))
+    if low <= 1e-12:
+        return {}
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    places = [m * 10.0**p for p in powers for m in ((1, 2, 5) if high < 100 * low else (1,))]
+    return {"tickvals": places, "ticktext": [f"{place:g}" for place in places]}
 
 
 def against_baseline(world: World, batch: Batch) -> None:

@@ -18,6 +18,7 @@ from pages.components.latex import block, result, tex
 from pages.components.numbers import number
 from rlhf.labs import policy_gradient
 
+SURE = 0.9
 _FOUND = f"{LAB}/learned"
 
 
@@ -25,8 +26,9 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
     with left:
         _presets()
         rate = setting.slider(LAB, "rate", _("Learning rate η"), 0.1, 10, 2, 0.1)
+        batch, more = estimators.batch(world, "few", 2)
+    with more:
         updates = setting.whole(LAB, "updates", _("Updates"), 20, 300, 100, 20)
-        batch = estimators.batch(world, "few", 2)
         seeds = setting.whole(LAB, "seeds", _("Runs of each estimator"), 3, 40, 20)
     made_with = (
         world.task.mdp.transition.tobytes(), world.task.mdp.reward.tobytes(), world.task.gamma, world.task.horizon, world.task.noise,
@@ -48,13 +50,12 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
         charts.still(_curves(found, (first, second)), key=f"{LAB}/curves")
         st.caption(
             _(
-                "The exact J of the policy after each update; all estimators with the same luck. Lines: the median of the "
-                "runs; dark band: the middle half, "
-                "light band: from the worst "
-                "to the best; dashed: ascent on the exact gradient; dotted: J*, the most that any policy can get."
+                "The exact J of the policy after each update; all estimators with the same luck. Lines: the median of the runs; dark "
+                "band: the middle half, light band: from the worst to the best; dashed: ascent on the exact gradient; dotted: J*, the "
+                "most that any policy can get."
             )
         )
-    question.reveal(_question(found))
+        question.reveal(_question(found))
     st.markdown(f"##### {_('How it ended')}")
     _table(found)
 
@@ -91,12 +92,10 @@ def _question(found: policy_gradient.Learning | None = None) -> question.Choice:
         alike = np.array_equal(found.curves["return"], found.curves["to_go"])
         same = " " + _("On a bandit the whole return is the reward to go: those two are one.") if alike else ""
         words = _(
-            "Over all updates, median of the runs: highest {fastest} with a mean return of {high}, lowest {slowest} with "
-            "{low}; the exact gradient "
-            "has {exact}. An unbiased estimate goes the exact gradient's way on average, but J does not rise with the average "
-            "step: a step too far in "
-            "a wrong direction makes the policy sure of something wrong. Where they are close, another seed may turn the order round."
-            "{same}"
+            "Over all updates, median of the runs: highest {fastest} with a mean return of {high}, lowest {slowest} with {low}; the "
+            "exact gradient has {exact}. An unbiased estimate goes the exact gradient's way on average, but J does not rise with the "
+            "average step: a step too far in a wrong direction makes the policy sure of something wrong. Where they are close, another "
+            "seed may turn the order round.{same}"
         )
         because = words.format(
             fastest=listed[fastest], high=number(heights[fastest]), slowest=listed[slowest], low=number(heights[slowest]),
@@ -167,23 +166,26 @@ def _table(found: policy_gradient.Learning) -> None:
         })  # fmt: skip
     st.dataframe(pd.DataFrame(rows), hide_index=True)
     words = _(
-        "J began at {start}; J* = {best}; ascent on the exact gradient ended at {exact}. *Updates to 90 %*: until the median "
-        "had gone nine tenths of "
-        "the way to J*. *Stuck below half*: runs that ended less than half of the way up."
+        "J began at {start}; J* = {best}; ascent on the exact gradient ended at {exact}. *Updates to 90 %*: until the median had gone "
+        "nine tenths of the way to J*. *Stuck below half*: runs that ended less than half of the way up."
     )
     st.caption(words.format(start=number(start), best=number(found.best), exact=number(float(found.exact[-1]))))
     if found.best - start < 1e-9:
         st.info(_("The start is already as good as any policy: there is nothing to learn, and the curves show only what noise does."))
         return
-    stuck = sum(int((found.curves[name][-1] < half).sum()) for name in policy_gradient.ESTIMATORS)
-    sure = [policies[s].max(-1)[0] for policies in found.policies.values() for s in range(len(policies))]
-    total = sum(curves.shape[1] for curves in found.curves.values())
+    ended = {name: found.curves[name][-1] < half for name in policy_gradient.ESTIMATORS}
+    stuck, total = sum(int(low.sum()) for low in ended.values()), sum(len(low) for low in ended.values())
     if stuck:
+        sure = np.concatenate([found.policies[name][low][:, found.start].max(-1) for name, low in ended.items()])
         words = _(
-            "{stuck} of {total} runs are stuck. In the first state, their policies and the others' give their favourite "
-            "action {sure} on average: "
-            "noisy steps made them sure of something before they knew better, and a policy that is sure has next to no "
-            "gradient. Try a smaller "
-            "learning rate, more episodes a batch, or a better baseline."
+            "{stuck} of {total} runs are stuck. In the first state they take their favourite action with probability {sure}, on average."
         )
-        st.info(words.format(stuck=stuck, total=total, sure=number(float(np.mean(sure)), "share")), icon=":material/lightbulb:")
+        if sure.mean() > SURE:
+            why = _(
+                "Noisy steps made them sure of something before they knew better (or they began so), and a policy that is sure has next to "
+                "no gradient. Try a smaller learning rate, more episodes a batch, or a better baseline."
+            )
+        else:
+            why = _("They are not sure of anything yet: try more updates or, where the curves are smooth, a larger learning rate.")
+        said = words.format(stuck=stuck, total=total, sure=number(float(sure.mean()), "share"))
+        st.info(f"{said} {why}", icon=":material/lightbulb:")

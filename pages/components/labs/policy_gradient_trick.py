@@ -32,17 +32,15 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
     measured = policy_gradient.differences(world.task, world.logits, state, action, np.array([h]))[0]
     with right:
         st.markdown(_("**Nudge one logit, and see how much J changes. Or ask each action what it would have said: the same number.**"))
-        _numbers(world, state, action, h, slope, float(measured))
+        _numbers(world, state, action, h, terms, float(measured))
         _terms(world, state, weighted[state], scores, terms)
         st.markdown(f"**{_('How good the nudge is, by its size')}**")
         charts.still(_errors(world, state, action, h, slope), key=f"{LAB}/errors")
         st.caption(
             _(
-                "From the right: the curve is not straight, and the error falls with h². From the left: J has 16 digits, the "
-                "difference of two "
-                "nearly equal numbers has few, and the error grows as 1/h. The formula on the right-hand side has neither "
-                "problem, and, unlike "
-                "the nudge, it can be *sampled*: draw a from π, and take r·∇log π."
+                "From the right: the curve is not straight, and the error falls with h². From the left: J has 16 digits, the difference "
+                "of two nearly equal numbers has few, and the error grows as 1/h. The sum has neither problem, and, unlike the nudge, it "
+                "can be *sampled*: draw a from π, and take r·∇log π."
             )
         )
 
@@ -62,17 +60,21 @@ def _logit(world: World) -> tuple[int, int]:
     return int(cells[cell]), world.actions.index(directions[direction])
 
 
-def _numbers(world: World, state: int, action: int, h: float, slope: float, measured: float) -> None:
+def _numbers(world: World, state: int, action: int, h: float, terms: Floats, measured: float) -> None:
     moved = np.repeat(world.logits[None], 2, 0)
     moved[:, state, action] += (h, -h)
     up, down = (float(j) for j in policy_gradient.returns(world.task, softmax_policy.softmax(moved)))
-    name = world.logit_name(state, action)
-    inside = r"\sum_a \pi(a)\,r(a)" if world.grid is None else r"\sum_a \pi(a|s)\,\textstyle\sum_t\gamma^tP(s_t{=}s)\,Q_t(s,a)"
+    slope = float(terms.sum())
+    theta = world.logit_name(state, action) if world.grid is None else r"\theta"
+    worth = "r(a)" if world.grid is None else "M(a)"
     digits = 6 if h >= 1e-4 else 12
+    rise = rf"{up:.{digits}f}-{_bracketed(down, digits)}"
+    if world.grid is not None:
+        st.latex(rf"\theta={world.logit_name(state, action)},\qquad M(a)=\textstyle\sum_t\gamma^t\,P(s_t=s)\,Q_t(s,a)")
     block(
-        rf"\frac{{\partial J}}{{\partial {name}}}={inside}\,\frac{{\partial\log\pi}}{{\partial {name}}}={result(slope)}",
-        rf"\frac{{J({name}+h)-J({name}-h)}}{{2h}}=\frac{{{up:.{digits}f}-{_bracketed(down, digits)}}}{{2\cdot "
-        rf"{tex(h)}}}={result(measured)}",
+        rf"\frac{{\partial J}}{{\partial {theta}}}=\sum_a\pi(a)\,{worth}\,\frac{{\partial\log\pi(a)}}{{\partial {theta}}}",
+        rf"\phantom{{x}}={'+'.join(tex(float(term)) for term in terms)}={result(slope)}",
+        rf"\frac{{J({theta}+h)-J({theta}-h)}}{{2h}}=\frac{{{rise}}}{{2\cdot {tex(h)}}}={result(measured)}",
         rf"\text{{{_('difference')}}}={result(abs(measured - slope))}",
     )
 
@@ -82,7 +84,7 @@ def _bracketed(value: float, digits: int) -> str:
 
 
 def _terms(world: World, state: int, weighted: Floats, scores: Floats, terms: Floats) -> None:
-    worth = "r(a)" if world.grid is None else "Σ γᵗ P(s) Q(s,a)"
+    worth = "r(a)" if world.grid is None else "M(a)"
     rows = [
         (name, number(float(p)), number(float(w)), number(float(s), sign=True), number(float(x), sign=True))
         for name, p, w, s, x in zip(world.actions, world.policy[state], weighted, scores, terms, strict=True)

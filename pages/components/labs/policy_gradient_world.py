@@ -74,37 +74,35 @@ def choose() -> World:
 
 
 def _bandit() -> World:
-    presets = st.container(horizontal=True, gap="small")
-    arms = setting.whole(LAB, "arms", _("Arms"), 2, len(ARMS), 4)
+    presets, bars = st.container(horizontal=True, gap="small"), st.container()
+    with st.expander(_("More about the world"), icon=":material/tune:"):
+        arms = setting.whole(LAB, "arms", _("Arms"), 2, len(ARMS), 4)
+        noise = setting.slider(LAB, "noise", _("Noise of a reward (standard deviation)"), 0, 3, 0.3, 0.1)
     for name, words, rewards, logits in _presets(arms):
         presets.button(words, key=f"{LAB}/preset/{name}", on_click=_set, args=(rewards, logits))
-    labels = list(ARMS[:arms])
-    rewards = np.array(
-        drag_bars(
-            LAB, "rewards", _("Mean reward of each arm: drag"), labels, REWARDS[:arms], low=-3, high=HIGHEST_REWARD, step=0.1, height=150
-        )
-    )
-    logits = drag_bars(
-        LAB, "logits", _("Logits θ of the policy: drag"), labels, LOGITS[:arms], low=-HIGHEST_LOGIT, high=HIGHEST_LOGIT, step=0.1,
-        height=150, colours=theme.GREEN,
-    )  # fmt: skip
-    with st.expander(_("More about the world"), icon=":material/tune:"):
-        noise = setting.slider(LAB, "noise", _("Noise of a reward (standard deviation)"), 0, 3, 0.3, 0.1)
+    with bars:
+        rewards = np.array(_bars("rewards", _("Mean reward of each arm: drag"), REWARDS[:arms], HIGHEST_REWARD, theme.BLUE))
+        logits = np.array(_bars("logits", _("Logits θ of the policy: drag"), LOGITS[:arms], HIGHEST_LOGIT, theme.GREEN))
     task = policy_gradient.Task(softmax_policy.bandit(rewards), 1.0, 1, noise)
-    world = World(task, np.stack([np.array(logits), np.zeros(arms)]), labels, rewards=rewards)
-    shares = " · ".join(f"{label} {number(float(p), 'share')}" for label, p in zip(labels, world.policy[0], strict=True))
+    world = World(task, np.stack([logits, np.zeros(arms)]), list(ARMS[:arms]), rewards=rewards)
+    shares = " · ".join(f"{label} {number(float(p), 'share')}" for label, p in zip(world.actions, world.policy[0], strict=True))
     mean = number(float(world.policy[0] @ rewards))
     st.caption(_("π = softmax(θ): {shares}. Expected reward J = {mean}.").format(shares=shares, mean=mean))
     return world
+
+
+def _bars(name: str, title: str, default: Sequence[float], highest: float, colour: str) -> list[float]:
+    labels = list(ARMS[: len(default)])
+    return drag_bars(LAB, name, title, labels, default, low=-highest, high=highest, step=0.1, height=150, colours=colour)
 
 
 def _presets(arms: int) -> list[tuple[str, str, Sequence[float], Sequence[float]]]:
     worst = [-HIGHEST_LOGIT] * (arms - 1) + [HIGHEST_LOGIT]
     return [
         ("start", _("Start"), REWARDS[:arms], LOGITS[:arms]),
-        ("centred", _("Rewards around 0"), [round(r - 1.2, 1) for r in REWARDS[:arms]], LOGITS[:arms]),
-        ("equal", _("All arms alike"), [1.0] * arms, LOGITS[:arms]),
-        ("sure", _("Sure of the wrong arm"), [*REWARDS[: arms - 1], 0.5], worst),
+        ("centred", _("Around 0"), [round(r - 1.2, 1) for r in REWARDS[:arms]], LOGITS[:arms]),
+        ("equal", _("All alike"), [1.0] * arms, LOGITS[:arms]),
+        ("sure", _("Sure, and wrong"), [*REWARDS[: arms - 1], 0.5], worst),
     ]
 
 
@@ -137,7 +135,7 @@ def _grid() -> World:
     world = World(task, _logits(task, skill), gridworld.ARROWS, not plain, grid=grid)
     charts.still(_map(world), key=f"{LAB}/map-figure")
     j, best = float(policy_gradient.returns(task, world.policy[None])[0]), policy_gradient.optimum(task)[0]
-    words = _("Every step costs 0.04, the goal pays 1, a pit −1. Expected return J = {j}, at best {best}.")
+    words = _("Start: blue. Every step costs 0.04, the goal pays 1, a pit −1. Expected return J = {j}, at best {best}.")
     st.caption(words.format(j=number(j), best=number(best)))
     return world
 
@@ -198,17 +196,16 @@ def _explain(world: World) -> None:
         if np.ptp(world.rewards) < 1e-9:
             st.info(
                 _(
-                    "Every arm pays the same, so no policy is better than another: the gradient is exactly 0. Estimates still "
-                    "scatter around 0, "
-                    "unless the right baseline takes all of that away."
+                    "Every arm pays the same, so no policy is better than another: the gradient is exactly 0. Estimates still scatter "
+                    "around 0, unless the right baseline takes all of that away."
                 ),
                 icon=":material/info:",
             )
         elif world.policy[0].max() > 0.99:
             st.info(
                 _(
-                    "The policy is all but sure ({share}): the score of what it does is nearly 0, and the rest it hardly ever tries. "
-                    "The gradient is {size}, however wrong the policy is: learning from here takes very long."
+                    "The policy is all but sure ({share}): the score of what it does is nearly 0, and the rest it hardly ever tries. The "
+                    "gradient is {size}, however wrong the policy is: learning from here takes very long."
                 ).format(share=number(float(world.policy[0].max()), "share"), size=number(size)),
                 icon=":material/info:",
             )
@@ -216,8 +213,8 @@ def _explain(world: World) -> None:
     start = world.task.mdp.start > 0
     if not mdp.ends(world.task.mdp, world.policy)[start].all():
         words = _(
-            "No way leads to an end from the start: every episode is cut after T = {horizon} actions and returns the same, {j}. "
-            "The gradient is 0; whatever is learned is noise."
+            "No way leads to an end from the start: every episode is cut after T = {horizon} actions and returns the same, {j}. The "
+            "gradient is 0; whatever is learned is noise."
         ).format(horizon=world.task.horizon, j=number(float(policy_gradient.returns(world.task, world.policy[None])[0])))
         if world.task.gamma >= 1:
             words += " " + _("Without the cut, γ = 1 would make the return a sum without end, and no J would exist.")
