@@ -18,7 +18,7 @@ LAB = frame.Lab(
     r"w_t=\underbrace{\textstyle\sum_k\gamma^k r_k}_{\text{whole return}}\;\to\;\gamma^t\,"
     r"\underbrace{\textstyle\sum_{k\ge t}\gamma^{k-t}r_k}_{G_t,\ \text{to go}}\;\to\;\gamma^t\,(G_t-\underbrace{b}_{\text{baseline}})\\"
     r"\to\;\gamma^t\big(G_t-\underbrace{V(s_t)}_{\text{exact}}\big)\;\to\;"
-    r"\gamma^t\big(r_t+\gamma\underbrace{\hat V(s_{t+1})-\hat V(s_t)}_{\text{learned critic}}\big)\end{gathered}",
+    r"\gamma^t\big(r_t+\underbrace{\gamma\hat V(s_{t+1})-\hat V(s_t)}_{\text{learned critic}}\big)\end{gathered}",
     reading=_(
         "The score ∇log π says which way the logits must move to make the action likelier; the weight w says how much that is worth. "
         "Each arrow takes luck out of w. All but the last leave the mean of the estimate where it is: the exact gradient."

@@ -164,6 +164,12 @@ def sample(task: Task, policies: Floats, n: int, rng: np.random.Generator, *, al
     )  # fmt: skip
 
 
+def _some(episodes: Episodes, batches: slice, which: slice = slice(None)) -> Episodes:
+    """Some of them, as copies: a view would keep all the others in memory."""
+    part = (batches, which)
+    return Episodes(episodes.states[part].copy(), episodes.actions[part].copy(), episodes.rewards[part].copy(), episodes.live[part].copy())
+
+
 def _draw(cdf: Floats, chance: Floats) -> NDArray[np.int64]:
     """An index for each row of cumulative distributions; never one of probability 0, whatever the last sum rounds to."""
     return (cdf <= (chance * cdf[:, -1])[:, None]).sum(1)
@@ -267,8 +273,7 @@ def learned_critic(task: Task, policy: Floats, n: int, updates: int, rate: float
         return critic[0]
     drawn = sample(task, np.repeat(policy[None], updates, 0), n, rng)
     for i in range(updates):
-        batch = Episodes(drawn.states[i : i + 1], drawn.actions[i : i + 1], drawn.rewards[i : i + 1], drawn.live[i : i + 1])
-        critic = critic_step(task, critic, batch, rate)
+        critic = critic_step(task, critic, _some(drawn, slice(i, i + 1)), rate)
     return critic[0]
 
 
@@ -318,13 +323,13 @@ def measure(drawn: Floats, exact: Floats) -> Measured:
 
 @dataclass(frozen=True)
 class Cloud:
-    """``estimates``: by estimator, (B, S, A), all from the same ``episodes``; ``critic`` (S,): the V̂ that was used."""
+    """``estimates``: by estimator, (B, S, A), all from the same episodes, of which ``first`` is the first; ``critic`` (S,): the V̂ used."""
 
     exact: Floats
     estimates: Mapping[str, Floats]
     measured: Mapping[str, Measured]
     critic: Floats
-    episodes: Episodes
+    first: Episodes
 
 
 def cloud(
@@ -342,7 +347,7 @@ def cloud(
     known = Baselines(constant, values(task, policy[None]), critic[None])
     exact = gradient(task, policy)
     drawn = {name: estimates(policies, episodes, weights(name, task, episodes, known, discounted=discounted)) for name in ESTIMATORS}
-    return Cloud(exact, drawn, {name: measure(g, exact) for name, g in drawn.items()}, critic, episodes)
+    return Cloud(exact, drawn, {name: measure(g, exact) for name, g in drawn.items()}, critic, _some(episodes, slice(1), slice(1)))
 
 
 def plane(found: Cloud) -> Floats:
@@ -439,7 +444,7 @@ def learn(
             break
         episodes = sample(task, policies, n, rng, alike=len(ESTIMATORS))
         for name, run in runs.items():
-            own = Episodes(episodes.states[run], episodes.actions[run], episodes.rewards[run], episodes.live[run])
+            own = _some(episodes, run)
             known = Baselines(constant, ahead[:, run], critic)
             theta[run] += rate * estimates(policies[run], own, weights(name, task, own, known, discounted=discounted))
             if name == "critic":

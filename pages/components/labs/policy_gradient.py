@@ -29,7 +29,7 @@ def questions() -> list[Question]:
     """With the numbers of the world of the moment."""
     world: World = st.session_state[_WORLD]
     state = int(world.task.mdp.start.argmax())
-    p = float(world.policy[state, 0])
+    p = round(float(world.policy[state, 0]), 4)  # as it is shown
     where = _("in {cell}").format(cell=world.state_name(state)) if world.grid else _("of this bandit")
     j = number(float(policy_gradient.returns(world.task, world.policy[None])[0]))
     n = int(st.session_state.get(setting.key(LAB, "n"), 8))

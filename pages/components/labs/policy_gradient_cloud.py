@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from pages.components.latex import block, result, tex
 from pages.components.numbers import number
 from rlhf.labs import policy_gradient
 
+QUICK = 300_000  # actions, at most, that are drawn without being asked for
 _FOUND = f"{LAB}/cloud"
 
 
@@ -33,7 +35,8 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
     with right:
         _formula(world, batch)
         answered = question.guess(_question())
-        if st.button(_("Draw the cloud"), type="primary", icon=":material/scatter_plot:", disabled=not answered, key=f"{LAB}/draw"):
+        pressed = st.button(_("Draw the cloud"), type="primary", icon=":material/scatter_plot:", disabled=not answered, key=f"{LAB}/draw")
+        if pressed:
             st.session_state[f"{_FOUND}/on"] = True
         if not answered:
             st.caption(_("Guess first: there is nothing to lose."))
@@ -41,7 +44,8 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
             if world.rewards is not None:
                 figures.against_baseline(world, batch)
             return
-        found = _sampled(world, batch, batches, updates)
+        drawn = _sampled(world, batch, batches, updates, pressed=pressed)
+        world, batch, found = drawn.world, drawn.batch, drawn.found
         first, second = estimators.two()
         charts.still(figures.scatter(world, found, (first, second)), key=f"{LAB}/scatter")
         words = _(
@@ -106,20 +110,35 @@ def _question(because: str = "") -> question.Choice:
     )
 
 
-def _sampled(world: World, batch: Batch, batches: int, updates: int) -> policy_gradient.Cloud:
-    """Drawn anew whenever a setting changed: it takes well under a tenth of a second."""
+@dataclass(frozen=True)
+class Drawn:
+    """A cloud, with the settings it was drawn with."""
+
+    world: World
+    batch: Batch
+    found: policy_gradient.Cloud
+    made_with: tuple[object, ...]
+
+
+def _sampled(world: World, batch: Batch, batches: int, updates: int, *, pressed: bool) -> Drawn:
+    """Drawn anew whenever a setting changed, where that is quick; else when the button is pressed, and what is shown says so."""
+    task = world.task
     made_with = (
-        world.task.mdp.transition.tobytes(), world.task.mdp.reward.tobytes(), world.task.gamma, world.task.horizon, world.task.noise,
-        world.logits.tobytes(), world.discounted, batch, batches, updates,
+        task.mdp.transition.tobytes(), task.mdp.reward.tobytes(), task.gamma, task.horizon, task.noise, world.logits.tobytes(),
+        world.discounted, batch, batches, updates,
     )  # fmt: skip
-    known = st.session_state.get(_FOUND)
-    if known is None or known[0] != made_with:
-        drawn = policy_gradient.cloud(
-            world.task, world.policy, batches=batches, n=batch.n, constant=batch.constant, critic_updates=updates,
-            critic_rate=batch.critic_rate, seed=batch.seed, discounted=world.discounted,
-        )  # fmt: skip
-        known = st.session_state[_FOUND] = (made_with, drawn)
-    return known[1]
+    known: Drawn | None = st.session_state.get(_FOUND)
+    if known is not None and known.made_with == made_with:
+        return known
+    if known is not None and not pressed and batches * batch.n * task.horizon > QUICK:
+        st.info(_("So many episodes take a moment. This cloud is of the earlier settings: draw it again."), icon=":material/history:")
+        return known
+    found = policy_gradient.cloud(
+        task, world.policy, batches=batches, n=batch.n, constant=batch.constant, critic_updates=updates, critic_rate=batch.critic_rate,
+        seed=batch.seed, discounted=world.discounted,
+    )  # fmt: skip
+    st.session_state[_FOUND] = drawn = Drawn(world, batch, found, made_with)
+    return drawn
 
 
 def _axes_in_words(world: World) -> str:
@@ -162,7 +181,7 @@ def _table(world: World, batch: Batch, found: policy_gradient.Cloud) -> None:
         m = found.measured[name]
         row = {
             _("Estimator"): words,
-            _("Bias, exactly"): estimators.bias_words(world, exact[name], name),
+            _("Bias, exactly"): estimators.bias_words(exact[name], name),
             _("Bias, measured"): f"{number(m.bias)} ± {number(m.bias_error)}",
             _("is it chance?"): _("may be") if m.within_chance else _("no"),
             _("Variance"): f"{number(m.variance)} ± {number(m.variance_error)}",
@@ -182,14 +201,15 @@ def _table(world: World, batch: Batch, found: policy_gradient.Cloud) -> None:
             "Uphill: the share of batches whose step would raise J."
         ).format(count=len(found.estimates["return"]))
     )
+    if world.rewards is not None:
+        st.caption(_("On a bandit the learned critic is unbiased too: nothing follows the reward, so V̂ is no more than a baseline."))
     if batch.n == 1:
         st.info(_("With one episode a batch there are no others: their mean is taken as 0, and it is the same as rewards to go."))
 
 
 def _episode(world: World, batch: Batch, found: policy_gradient.Cloud) -> None:
     """The first episode of the first batch: how its weights come about."""
-    e = found.episodes
-    one = policy_gradient.Episodes(e.states[:1], e.actions[:1], e.rewards[:1], e.live[:1])
+    one = found.first
     ahead = policy_gradient.values(world.task, world.policy[None])
     known = policy_gradient.Baselines(batch.constant, ahead, found.critic[None])
     weighed = {

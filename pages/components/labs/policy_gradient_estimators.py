@@ -95,10 +95,8 @@ def two() -> tuple[str, str]:
     return first, second
 
 
-def bias_words(world: World, bias: float, name: str) -> str:
+def bias_words(bias: float, name: str) -> str:
     """The exact bias of an estimator, and why it is what it is where that is not plain."""
     if bias > 1e-10:
         return f"{number(bias)}: {_('V̂ is not V') if name == 'critic' else _('γ^t is left out')}"
-    if name == "critic" and world.rewards is not None:
-        return f"0: {_('nothing follows')}"
     return "0"

@@ -14,7 +14,7 @@ from pages.components.labs import policy_gradient_estimators as estimators
 from pages.components.labs import question, setting
 from pages.components.labs.policy_gradient_estimators import Batch
 from pages.components.labs.policy_gradient_world import LAB, World
-from pages.components.latex import block, result, tex
+from pages.components.latex import result, tex
 from pages.components.numbers import number
 from rlhf.labs import policy_gradient
 
@@ -29,7 +29,7 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
         batch, more = estimators.batch(world, "few", 2)
     with more:
         updates = setting.whole(LAB, "updates", _("Updates"), 20, 300, 100, 20)
-        seeds = setting.whole(LAB, "seeds", _("Runs of each estimator"), 3, 40, 20)
+        seeds = setting.whole(LAB, "seeds", _("Runs of each estimator"), 3, 30, 15)
     made_with = (
         world.task.mdp.transition.tobytes(), world.task.mdp.reward.tobytes(), world.task.gamma, world.task.horizon, world.task.noise,
         world.logits.tobytes(), world.discounted, batch, rate, updates, seeds,
@@ -75,10 +75,8 @@ def _formula(world: World, rate: float) -> None:
     exact = policy_gradient.gradient(world.task, world.policy)
     state, action = (int(i) for i in np.unravel_index(np.abs(exact).argmax(), exact.shape))
     name, logit, slope = world.logit_name(state, action), float(world.logits[state, action]), float(exact[state, action])
-    block(
-        r"\theta\leftarrow\theta+\eta\,\hat g",
-        rf"{name}={result(logit)}+{tex(rate)}\cdot{tex(slope)}={result(logit + rate * slope)}\quad\text{{({_('first exact step')})}}",
-    )
+    step = rf"{name}:\;{result(logit)}+{tex(rate)}\cdot{tex(slope)}={result(logit + rate * slope)}"
+    st.latex(rf"\theta\leftarrow\theta+\eta\,\hat g,\qquad {step}\quad\text{{({_('first exact step')})}}")
 
 
 def _question(found: policy_gradient.Learning | None = None) -> question.Choice:
@@ -88,7 +86,10 @@ def _question(found: policy_gradient.Learning | None = None) -> question.Choice:
         order = policy_gradient.ESTIMATORS
         heights = {name: float(np.median(found.curves[name].mean(0))) for name in order}
         fastest, slowest = max(order, key=heights.__getitem__), min(order, key=heights.__getitem__)
-        right, listed = order.index(fastest), estimators.names()
+        listed, guessed = estimators.names(), st.session_state.get(f"question/{LAB}/learning")
+        right = order.index(fastest)
+        if guessed is not None and heights[order[guessed]] == heights[fastest]:  # on a bandit, return and to_go are one
+            right = int(guessed)
         alike = np.array_equal(found.curves["return"], found.curves["to_go"])
         same = " " + _("On a bandit the whole return is the reward to go: those two are one.") if alike else ""
         words = _(
@@ -141,10 +142,11 @@ def _curves(found: policy_gradient.Learning, shown: tuple[str, str]) -> go.Figur
     figure.add_scatter(x=steps, y=found.exact, mode="lines", name=_("exact gradient"), line=dash, hovertemplate="%{y:.3f}")
     figure.add_hline(
         y=found.best, line={"color": theme.muted(is_dark), "width": 1.5, "dash": "dot"}, annotation_text=f"J* = {number(found.best)}",
-        annotation_position="top left", annotation_font={"size": 11, "color": theme.muted(is_dark)},
+        annotation_position="top right", annotation_font={"size": 11, "color": theme.muted(is_dark)},
     )  # fmt: skip
     figure.update_layout(
-        template=theme.template(is_dark), height=430, hovermode="x", xaxis={"title": {"text": _("update")}},
+        template=theme.template(is_dark), height=430, hovermode="x",
+        legend={"traceorder": "normal"}, xaxis={"title": {"text": _("update")}},
         yaxis={"title": {"text": _("expected return J")}},
     )  # fmt: skip
     return figure

@@ -183,8 +183,8 @@ def _map(world: World) -> go.Figure:
         )
     figure.update_layout(
         template=theme.template(is_dark), height=20 + 56 * len(rows), margin={"l": 0, "r": 0, "t": 4, "b": 4},
-        xaxis={"visible": False, "range": [-0.5, len(rows[0]) - 0.5], "constrain": "domain"},
-        yaxis={"visible": False, "range": [len(rows) - 0.5, -0.5], "scaleanchor": "x", "constrain": "domain"},
+        xaxis={"visible": False, "range": [-0.5, len(rows[0]) - 0.5], "constrain": "domain", "fixedrange": True},
+        yaxis={"visible": False, "range": [len(rows) - 0.5, -0.5], "scaleanchor": "x", "constrain": "domain", "fixedrange": True},
     )  # fmt: skip
     return figure
 
