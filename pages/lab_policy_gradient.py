@@ -14,11 +14,12 @@ LAB = frame.Lab(
         "estimate in the place of the gradient. Here the gradient is known exactly, so you see how far off each estimate is, and what "
         "takes the noise out."
     ),
-    formula=r"\begin{gathered}\nabla_\theta J=\mathbb{E}\Big[\sum_t\nabla_\theta\log\pi_\theta(a_t\mid s_t)\;w_t\Big],\qquad "
-    r"w_t=\underbrace{\textstyle\sum_k\gamma^k r_k}_{\text{whole return}}\;\to\;\gamma^t\,"
-    r"\underbrace{\textstyle\sum_{k\ge t}\gamma^{k-t}r_k}_{G_t,\ \text{to go}}\;\to\;\gamma^t\,(G_t-\underbrace{b}_{\text{baseline}})\\"
-    r"\to\;\gamma^t\big(G_t-\underbrace{V(s_t)}_{\text{exact}}\big)\;\to\;"
-    r"\gamma^t\big(r_t+\underbrace{\gamma\hat V(s_{t+1})-\hat V(s_t)}_{\text{learned critic}}\big)\end{gathered}",
+    formula=r"\begin{aligned}\nabla_\theta J&=\mathbb{E}\Big[\textstyle\sum_t\nabla_\theta\log\pi_\theta(a_t\mid s_t)\;w_t\Big]\\[0.3em]"
+    r"w_t&=\textstyle\sum_k\gamma^k r_k&&\text{" + _("whole return") + r"}\\"
+    r"&\to\gamma^t\,G_t,\quad G_t=\textstyle\sum_{k\ge t}\gamma^{k-t}r_k&&\text{" + _("to go") + r"}\\"
+    r"&\to\gamma^t\,(G_t-b)&&\text{" + _("baseline") + r"}\\"
+    r"&\to\gamma^t\,\big(G_t-V(s_t)\big)&&\text{" + _("advantage") + r"}\\"
+    r"&\to\gamma^t\,\big(r_t+\gamma\hat V(s_{t+1})-\hat V(s_t)\big)&&\text{" + _("critic") + r"}\end{aligned}",
     reading=_(
         "The score ∇log π says which way the logits must move to make the action likelier; the weight w says how much that is worth. "
         "Each arrow takes luck out of w. All but the last leave the mean of the estimate where it is: the exact gradient."
@@ -30,7 +31,7 @@ LAB = frame.Lab(
     ],
     code=["policy_gradient.py", "softmax_policy.py", "gridworld.py"],
     real=[
-        ("reinforce", _("REINFORCE on a language model, with the variance of each rung of this ladder measured as it trains")),
+        ("reinforce", _("REINFORCE: this ladder, its variance measured live")),
         ("ppo", _("PPO: the learned critic at every token")),
         ("grpo", _("GRPO: the mean of a group's answers as the baseline")),
     ],
