@@ -37,8 +37,8 @@ def pair_loss(margin: ArrayLike) -> Floats:
 
 @dataclass(frozen=True)
 class Derivation:
-    """The five steps in numbers, for the pair (w, l). ``gaps``: how far the two sides of each step's identity lie apart; all are 0 but for
-    rounding. ``implicit``: β·log(π*/π_ref) (K,), ``constant``: β·log Z; ``preference``: P(w ≻ l); ``margin`` and ``loss``: of the policy given."""
+    """The five steps in numbers, for the pair (w, l). ``gaps``: how far the two sides of each step's identity lie apart, 0 but for
+    rounding. ``implicit``: β·log(π*/π_ref) (K,), ``constant``: β·log Z, ``preference``: P(w ≻ l); ``margin`` and ``loss`` are π_θ's."""
 
     best: Optimum
     reference_objective: float
@@ -55,7 +55,8 @@ class Derivation:
 def derive(reference: Floats, rewards: Floats, beta: float, pair: tuple[int, int], trained: float) -> Derivation:
     """The steps for β > 0 and a pair of answers that the reference can give.
 
-    ``trained``: how far the policy π_θ of the last step is on its way, π_θ ∝ π_ref^(1−t)·π*^t: 0 is π_ref, 1 is π*. Its margin is t·(r_w − r_l).
+    ``trained``: how far the policy π_θ of the last step is on its way, π_θ ∝ π_ref^(1−t)·π*^t: 0 is π_ref, 1 is π*.
+    Its margin is t·(r_w − r_l).
     """
     winner, loser = pair
     best = optimum(reference, rewards, beta)
@@ -86,7 +87,7 @@ def derive(reference: Floats, rewards: Floats, beta: float, pair: tuple[int, int
 
 
 def expected_loss(logits: Floats, reference: Floats, rewards: Floats, beta: float) -> tuple[float, Floats]:
-    """DPO's loss over all pairs of answers, evenly drawn, each preferred as Bradley–Terry has it; → (loss, its gradient by the logits (K,)).
+    """DPO's loss over all pairs, evenly drawn, each preferred as Bradley–Terry has it; → (loss, its gradient by the logits (K,)).
 
     A cross-entropy between P = σ(r_i − r_j) and σ(β(h_i − h_j)), h = log π − log π_ref: least at π*. All of ``reference`` must be above 0.
     """

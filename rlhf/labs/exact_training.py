@@ -22,8 +22,8 @@ ALGORITHMS = ("reinforce", "ppo", "grpo", "dpo")
 
 @dataclass(frozen=True)
 class Setup:
-    """``rate`` η in (0, 1]: 1 is the largest step that suits each algorithm's curvature. ``natural``: divide the gradient by π (Kakade 2001),
-    else plain. PPO: ``clip`` ε, ``epochs`` on a batch. GRPO: ``scaled`` divides by the group's deviation, ``corrected`` takes the KL's own
+    """``rate`` η in (0, 1]: 1 is the largest step that suits each algorithm's curvature. ``natural``: the gradient divided by π
+    (Kakade 2001), else plain. PPO: ``clip`` ε, ``epochs`` on a batch. GRPO: ``scaled`` divides by the group's deviation, ``corrected`` takes the KL's own
     gradient instead of k3's. DPO is always plain descent."""
 
     beta: float

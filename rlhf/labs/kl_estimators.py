@@ -89,7 +89,7 @@ def draw(logprobs: Floats, count: int, rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Fit:
-    """One bell fitted to a target in both directions. ``forward``: KL(target‖bell) and ``reverse``: KL(bell‖target) for each of ``means``."""
+    """One bell fitted to a target. ``forward``: KL(target‖bell) and ``reverse``: KL(bell‖target) for each of ``means``, and where each is least."""
 
     means: Floats
     forward: Floats

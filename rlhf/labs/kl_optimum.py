@@ -153,7 +153,7 @@ def best_of_n(reference: Floats, rewards: ArrayLike, n: int) -> Floats:
 
 
 def best_of_n_bound(n: int) -> float:
-    """log n − (n − 1)/n, in nats: an upper bound on KL(best-of-n‖π_ref), reached only where no two answers are equally good and each is rare.
+    """log n − (n − 1)/n, in nats: an upper bound on KL(best-of-n‖π_ref), near it only where every answer is rare and no two tie.
 
     Beirami et al. 2024, theorem 1, https://arxiv.org/abs/2401.01879 (it was long taken for the exact value).
     """
