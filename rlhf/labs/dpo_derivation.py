@@ -97,7 +97,7 @@ def expected_loss(logits: Floats, reference: Floats, rewards: Floats, beta: floa
     wanted = sigmoid(rewards[:, None] - rewards[None])
     off = ~np.eye(len(reference), dtype=bool)
     loss = float((wanted * pair_loss(margins))[off].sum()) / pairs
-    return loss, 2 * beta * (sigmoid(margins) - wanted).sum(1) / pairs  # the diagonal is σ(0) − σ(0) = 0
+    return loss, beta * (sigmoid(margins) - wanted).sum(1) / pairs  # the diagonal is σ(0) − σ(0) = 0
 
 
 # ---------------------------------------------------------------- the ways in which the loss of one pair falls
@@ -148,7 +148,7 @@ def ways(path: Floats) -> np.ndarray:
 
 
 def clearest(path: Floats, way: int) -> int | None:
-    """The model that went this way most clearly: the smaller of the two changes of log π is largest. None: no model did."""
-    change = np.abs(path[-1, :, :2] - path[0, :, :2]).min(1)
+    """The model that went this way most clearly: the smaller of the pair's two changes of probability is largest. None: no model did."""
+    change = np.abs(np.exp(path[-1, :, :2]) - np.exp(path[0, :, :2])).min(1)
     found = np.flatnonzero(ways(path) == way)
     return int(found[change[found].argmax()]) if len(found) else None

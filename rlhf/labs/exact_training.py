@@ -23,8 +23,8 @@ ALGORITHMS = ("reinforce", "ppo", "grpo", "dpo")
 @dataclass(frozen=True)
 class Setup:
     """``rate`` η in (0, 1]: 1 is the largest step that suits each algorithm's curvature. ``natural``: the gradient divided by π
-    (Kakade 2001), else plain. PPO: ``clip`` ε, ``epochs`` on a batch. GRPO: ``scaled`` divides by the group's deviation, ``corrected`` takes the KL's own
-    gradient instead of k3's. DPO is always plain descent."""
+    (Kakade 2001), else plain; DPO's is always plain. PPO: ``clip`` ε, ``epochs`` on a batch. GRPO: ``scaled`` divides by the group's
+    deviation, ``corrected`` takes the KL's own gradient instead of k3's."""
 
     beta: float
     steps: int = 400
@@ -106,11 +106,11 @@ def _grpo(logprobs: Floats, log_reference: Floats, rewards: Floats, setup: Setup
 
 
 def _dpo(logprobs: Floats, log_reference: Floats, rewards: Floats, setup: Setup) -> Floats:
-    """Gradient descent on the expected loss of all pairs, whose curvature is at most β²/(2(K − 1))."""
+    """Gradient descent on the expected loss of all pairs, whose curvature is at most β²/(4(K − 1))."""
     if len(rewards) < 2:
         return np.zeros(len(rewards))
     _loss, gradient = expected_loss(logprobs, np.exp(log_reference), rewards, setup.beta)
-    return -setup.rate * 2 * (len(rewards) - 1) / setup.beta**2 * gradient
+    return -setup.rate * 4 * (len(rewards) - 1) / setup.beta**2 * gradient
 
 
 def spread(policy: Floats, rewards: Floats) -> float:

@@ -16,7 +16,7 @@ from rlhf.labs.mdp import Floats
 from rlhf.labs.softmax_policy import log_softmax
 
 NAMES = ("k1", "k2", "k3")
-PLACES = np.linspace(-5, 5, 101)
+PLACES = np.linspace(-5, 5, 501)
 
 
 def bell(mean: float, width: float, places: Floats = PLACES) -> Floats:
@@ -89,7 +89,8 @@ def draw(logprobs: Floats, count: int, rng: np.random.Generator) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Fit:
-    """One bell fitted to a target. ``forward``: KL(target‖bell) and ``reverse``: KL(bell‖target) for each of ``means``, and where each is least."""
+    """One bell fitted to a target. ``forward``: KL(target‖bell) and ``reverse``: KL(bell‖target) for each of ``means``;
+    ``best_…``: where each is least."""
 
     means: Floats
     forward: Floats

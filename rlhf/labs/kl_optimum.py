@@ -64,9 +64,9 @@ def policies(reference: Floats, rewards: ArrayLike, betas: Floats) -> Floats:
     """π* for each β, (B, K); β = 0 and β = inf are their limits."""
     rewards = np.asarray(rewards, np.float64)
     betas = np.asarray(betas, np.float64)[:, None]
-    behind = rewards[None] - rewards[reference > 0].max()  # ≤ 0 wherever π_ref is not 0
+    behind = np.minimum(rewards[None] - rewards[reference > 0].max(), 0.0)  # answers that π_ref cannot give may be better
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        weights = np.exp(np.where(behind == 0, 0.0, np.minimum(behind, 0) / betas)) * reference
+        weights = np.exp(np.where(behind == 0, 0.0, behind / betas)) * reference
     return weights / weights.sum(1, keepdims=True)
 
 

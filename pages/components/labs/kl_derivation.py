@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 from pages.components import latex
 from pages.components.i18n import _
 from pages.components.labs import setting
-from pages.components.labs.kl_example import LAB, Example, Preset, controls
+from pages.components.labs.kl_example import LAB, Example, Preset, controls, preset_buttons
 from pages.components.labs.kl_optimum import power
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.latex import result, tex
@@ -22,27 +22,31 @@ TOLERANCE = 1e-10
 
 def presets() -> dict[str, Preset]:
     return {
-        _("The first example"): Preset((0.55, 0.35, 0.1), (0.0, 1.0, 1.5), 0.5),
-        _("A pair without difference"): Preset((0.55, 0.35, 0.1), (0.5, 1.0, 1.0), 0.5),
-        _("Small β"): Preset((0.55, 0.35, 0.1), (0.0, 1.0, 1.5), 0.05),
+        _("The first example"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.5),
+        _("A pair without difference"): Preset((0.55, 0.42, 0.03), (0.5, 1.0, 1.0), 0.5),
+        _("Small β"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.05),
     }
 
 
 def draw() -> None:
+    preset_buttons(presets())
     left, right = st.columns([2, 3], gap="large")
     with left:
-        example = controls(presets())
+        place, pairs, more = st.container(), st.container(), st.expander(_("More"), icon=":material/tune:")
+        with place:
+            example = controls(more)
         able = [name for name, share in zip(example.names, example.reference, strict=True) if share > 0]
         if len(able) < 2:
             right.info(_("A pair needs two answers that the reference can write: drag a second bar above 0."), icon=":material/block:")
             return
-        with st.container(horizontal=True):
+        with pairs, st.container(horizontal=True):
             chosen = setting.choice(LAB, "chosen", _("Chosen y_w"), {name: name for name in [*able[1:], able[0]]})
             rejected = setting.choice(LAB, "rejected", _("Rejected y_l"), {name: name for name in able if name != chosen})
-        trained = setting.slider(
-            LAB, "trained", _("Step 5: how far π_θ is trained"), 0, 1, 0, 0.05,
-            help=_("0: π_θ is the reference. 1: it is π*. Between them π_θ ∝ π_ref^(1−t)·π*^t."),
-        )  # fmt: skip
+        with pairs:
+            trained = setting.slider(
+                LAB, "trained", _("Step 5: how far π_θ is trained"), 0, 1, 0.5, 0.05,
+                help=_("0: π_θ is the reference. 1: it is π∗. Between them the log-probabilities are mixed."),
+            )  # fmt: skip
     if example.beta == 0:
         words = _(
             "With β = 0 the derivation stops at its second step: r/β is infinite, and a reward cannot be read off a policy "
@@ -61,14 +65,14 @@ def _steps(example: Example, found: Derivation, pair: tuple[int, int], trained: 
     w, l = (example.names[i] for i in pair)
     r_w, r_l = (float(example.rewards[i]) for i in pair)
     beta, best = tex(example.beta), found.best
-    with _step(1, _("Write the objective as a distance to π*"), found.gaps[0]):
+    with _step(1, _("Write the objective as a distance to π∗"), found.gaps[0]):
         st.latex(r"\mathbb E_\pi[r]-\beta\,\mathrm{KL}(\pi\Vert\pi_\mathrm{ref})=\beta\log Z-\beta\,\mathrm{KL}(\pi\Vert\pi^*)")
         st.caption(_("True of every π, whatever it is. At π = π_ref:"))
         st.latex(
             rf"{result(found.reference_objective)}={tex(found.constant)}-{beta}\cdot{tex(found.reference_kl)}"
             rf"={result(found.constant - example.beta * found.reference_kl)}"
         )
-    with _step(2, _("So the best π is π*, and Z makes it sum to 1"), found.gaps[1]):
+    with _step(2, _("So the best π is π∗, and Z makes it sum to 1"), found.gaps[1]):
         st.latex(r"\pi^*(y)=\tfrac1Z\,\pi_\mathrm{ref}(y)\,e^{r(y)/\beta},\qquad Z=\sum_y\pi_\mathrm{ref}(y)\,e^{r(y)/\beta}")
         numbers = r",\ ".join(rf"\pi^*({name})={result(float(p))}" for name, p in zip(example.names, best.policy, strict=True))
         st.latex(rf"{numbers},\quad Z={power(best.log_z)}")
@@ -90,7 +94,7 @@ def _steps(example: Example, found: Derivation, pair: tuple[int, int], trained: 
             rf"\sigma({tex(r_w)}-{tex(r_l)})={result(found.preference)}",
             rf"\sigma({tex(float(found.implicit[pair[0]]))}-{tex(float(found.implicit[pair[1]]))})={result(found.preference_without_z)}",
         )
-    with _step(5, _("The loss: the likelihood of the votes, with π_θ in the place of π*"), found.gaps[4]):
+    with _step(5, _("The loss: the same with π_θ in the place of π∗"), found.gaps[4]):
         st.latex(
             r"\mathcal L=-\log\sigma\Big(\beta\log\frac{\pi_\theta(y_w)}{\pi_\mathrm{ref}(y_w)}-\beta\log\frac{\pi_"
             r"\theta(y_l)}{\pi_\mathrm{ref}(y_l)}\Big)"
@@ -110,7 +114,7 @@ def _step(count: int, title: str, gap: float) -> DeltaGenerator:
         holds = gap < TOLERANCE
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             st.markdown(f"**{count} · {title}**")
-            words = _("both sides agree to {gap}").format(gap=f"{gap:.1e}" if gap else "0")
+            words = _("difference {gap}").format(gap=number(gap))
             st.badge(words, icon=":material/check:" if holds else ":material/close:", color="green" if holds else "red")
     return box
 
@@ -119,13 +123,13 @@ def _shift(example: Example, found: Derivation, pair: tuple[int, int], trained: 
     """The experiment: the same number added to all rewards."""
     st.markdown(f"##### {_('Try to break it')}")
     because = _(
-        "log Z grew by c/β and took the whole of c with it. π* and every difference of rewards are as before, so the preference and "
+        "log Z grew by c/β and took the whole of c with it. π∗ and every difference of rewards are as before, so the preference and "
         "the loss are too. That is why Z may cancel, and why a reward learned from votes is known only up to a constant."
     )
     question = Choice(
         "kl/shift",
         _("Add the same number c to the reward of *every* answer. What changes?"),
-        [_("Z alone, and J with it"), _("Z and π*"), _("Z, π* and DPO's loss"), _("Nothing at all")],
+        [_("Z alone, and J with it"), _("Z and π∗"), _("Z, π∗ and DPO's loss"), _("Nothing at all")],
         0,
         because,
     )
@@ -136,7 +140,7 @@ def _shift(example: Example, found: Derivation, pair: tuple[int, int], trained: 
     rows = [
         ("log Z", found.best.log_z, after.best.log_z),
         ("J = β log Z", found.best.objective, after.best.objective),
-        *((f"π*({name})", float(found.best.policy[i]), float(after.best.policy[i])) for i, name in enumerate(example.names)),
+        *((f"π∗({name})", float(found.best.policy[i]), float(after.best.policy[i])) for i, name in enumerate(example.names)),
         ("P(y_w ≻ y_l)", found.preference, after.preference),
         (_("DPO's loss"), found.loss, after.loss),
     ]

@@ -29,7 +29,7 @@ def draw() -> None:
     """The estimators."""
     st.markdown(
         _(
-            "A hundred answers stand in a row; policy and reference each prefer some of them. While training nobody can "
+            "Five hundred answers stand in a row; policy and reference each prefer some of them. While training nobody can "
             "sum over all texts, so KL "
             "is *estimated* from the answers that the policy wrote, with r = π_ref/π of each."
         )
@@ -54,13 +54,11 @@ def draw() -> None:
     question = _question(exact, count, None)
     if not guess(question):
         st.caption(_("Answer, then draw."))
-        _table(exact, None)
         return
     settings = (mean, width, count, seed)
     if st.button(_("Draw {count} answers").format(count=count), key="kl/estimators/draw", type="primary", icon=":material/casino:"):
         st.session_state[DRAWN] = settings, ke.draw(policy, count, np.random.default_rng(seed))
     if DRAWN not in st.session_state:
-        _table(exact, None)
         return
     made_with, drawn = st.session_state[DRAWN]
     if made_with != settings:
@@ -197,8 +195,8 @@ def _question(exact: dict[str, ke.Moments], count: int, measured: dict[str, ke.M
     return Choice(
         "kl/estimators",
         _("From {count} answers, whose mean should come nearest to the exact KL with these settings?").format(count=count),
-        ["k1", "k2", "k3"],
-        min(range(3), key=list(errors.values()).__getitem__),
+        ["k1", "k2", "k3", _("All the same")],
+        3 if max(errors.values()) < 1e-12 else min(range(3), key=list(errors.values()).__getitem__),
         because,
     )
 
@@ -209,7 +207,7 @@ def draw_directions() -> None:
         _(
             "KL is not symmetric. One bell q must stand for a target p that has two. Minimising KL(p‖q) covers both bumps; "
             "minimising KL(q‖p), "
-            "as RLHF does with p = π*, picks one and leaves the other."
+            "as RLHF does with p = π∗, picks one and leaves the other."
         )
     )
     left, right = st.columns([2, 3], gap="large")
@@ -265,7 +263,7 @@ def _both(fit: ke.Fit) -> go.Figure:
 def _directions_in_words(fit: ke.Fit, target: Floats, width: float, apart: float) -> None:
     mean = float(np.exp(target) @ ke.PLACES)
     block(
-        rf"\arg\min_q\mathrm{{KL}}(p\Vert q)={result(fit.best_forward)}\quad(\text{{mean of }}p={result(mean)}),\qquad"
+        rf"\arg\min_q\mathrm{{KL}}(p\Vert q)={result(fit.best_forward)}\quad\big(\mathbb E_p[y]={result(mean)}\big),\qquad"
         rf"\mathrm{{KL}}={result(float(fit.forward.min()))}",
         rf"\arg\min_q\mathrm{{KL}}(q\Vert p)={result(fit.best_reverse)},\qquad\mathrm{{KL}}={result(float(fit.reverse.min()))}",
     )

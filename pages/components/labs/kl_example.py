@@ -8,19 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
-from pages.components.numbers import number
 from rlhf.labs.kl_optimum import normalised
 from rlhf.labs.mdp import Floats
 
 LAB = "kl"
 LETTERS = "ABCDEF"
-REFERENCE = (0.55, 0.35, 0.1, 0.2, 0.1, 0.05)
-REWARDS = (0.0, 1.0, 1.5, -0.5, 0.5, -1.0)
+REFERENCE = (0.55, 0.42, 0.03, 0.2, 0.1, 0.05)
+REWARDS = (0.0, 1.0, 1.3, -0.5, 0.5, -1.0)
 TRUE = (0.0, 1.0, -1.0, 0.3, 0.4, -0.5)
 LIMIT = 3.0
 BETAS = (0.0, *(round(m * 10.0**e, 6) for e in (-2, -1, 0) for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)), 10.0)
@@ -61,13 +61,11 @@ def beta_slider(label: str = "β") -> float:
     return float(chosen)  # pyright: ignore[reportArgumentType]
 
 
-def controls(presets: Mapping[str, Preset] | None = None, *, with_beta: bool = True) -> Example:
-    """Presets, β and the bars. ConfigError where the reference is 0 for all answers."""
-    if presets:
-        preset_buttons(presets)
+def controls(more: DeltaGenerator, *, with_beta: bool = True) -> Example:
+    """β and the bars; how many answers there are stands in ``more``. ConfigError where the reference is 0 for all answers."""
     beta = beta_slider() if with_beta else BETA
     place = st.container()
-    with st.expander(_("More"), icon=":material/tune:"):
+    with more:
         count = setting.whole(LAB, "answers", _("Answers"), 2, 6, 3)
     names = LETTERS[:count]
     with place:
@@ -98,14 +96,14 @@ def _apply(preset: Preset) -> None:
         set_bars(LAB, "true", preset.true)
 
 
-def grouped(names: Sequence[str], groups: Mapping[str, tuple[Floats, str]], key: str, *, height: int = 230) -> None:
-    """Probabilities of the answers side by side: ``groups``: label → (probabilities (K,), colour)."""
+def grouped(names: Sequence[str], groups: Mapping[str, tuple[Floats, str]], key: str, *, height: int = 230, labelled: bool = True) -> None:
+    """Probabilities of the answers side by side. ``groups``: label → (probabilities (K,), colour); ``labelled``: with numbers."""
     is_dark = theme.dark()
     figure = go.Figure()
     for label, (values, colour) in groups.items():
         figure.add_bar(
             x=list(names), y=values, name=label, marker={"color": theme.on_ground(colour, is_dark)},
-            text=[number(float(value), "share") for value in values] if len(groups) * len(names) <= 12 else None,
+            text=[f"{value:.0%}" for value in values] if labelled and len(groups) * len(names) <= 12 else None,
             textposition="outside", cliponaxis=False, hovertemplate=f"{label}: %{{y:.4f}}<extra>%{{x}}</extra>",
         )  # fmt: skip
     top = max(float(np.max(values)) for values, _colour in groups.values())

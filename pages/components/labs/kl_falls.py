@@ -19,7 +19,7 @@ from rlhf.labs import dpo_derivation as dd
 from rlhf.labs.mdp import Floats
 
 COLOURS = {dd.APART: theme.BLUE, dd.BOTH_DOWN: theme.VERMILLION, dd.BOTH_UP: theme.GREEN}
-MODELS, RATE = 400, 1.0
+MODELS, RATE = 1000, 1.0
 FOUND = "kl/falls/found"
 
 
@@ -73,7 +73,7 @@ def _settings() -> tuple[float, int, int, int, int]:
         features = setting.whole(LAB, "features", _("Shared features"), 0, 6, 2, help=words)
     with right, st.expander(_("More"), icon=":material/tune:"):
         count = setting.whole(LAB, "among", _("Answers of each model"), 3, 6, 4)
-        steps = setting.whole(LAB, "descents", _("Steps of gradient descent"), 5, 100, 40, 5)
+        steps = setting.whole(LAB, "descents", _("Steps of gradient descent"), 5, 100, 20, 5)
         seed = setting.seed(LAB)
     return beta, count, features, steps, seed
 
@@ -113,13 +113,14 @@ def _example(path: Floats, beta: float, way: int, model: int | None) -> None:
         return
     before, after = np.exp(path[0, model]), np.exp(path[-1, model])
     answers = list(LETTERS[: len(before)])
-    grouped(answers, {_("before"): (before, theme.GREY), _("after"): (after, COLOURS[way])}, f"kl/falls/{way}", height=200)
+    grouped(answers, {_("before"): (before, theme.GREY), _("after"): (after, COLOURS[way])}, f"kl/falls/{way}", height=200, labelled=False)
     h = path[-1, model] - path[0, model]
     margin = beta * (h[0] - h[1])
     latex.block(
         rf"h_A=\log\tfrac{{{tex(after[0])}}}{{{tex(before[0])}}}={result(h[0])}",
         rf"h_B=\log\tfrac{{{tex(after[1])}}}{{{tex(before[1])}}}={result(h[1])}",
-        rf"\mathcal L=-\log\sigma({tex(beta)}\cdot{tex(h[0] - h[1])})={result(float(dd.pair_loss(margin)))}",
+        rf"m=\beta(h_A-h_B)={result(margin)}",
+        rf"\mathcal L=-\log\sigma(m)={result(float(dd.pair_loss(margin)))}",
     )
     others = after[2:] - before[2:]
     moved = float(others.sum())
@@ -138,7 +139,7 @@ def _plane(path: Floats, beta: float, found: dict[int, int | None]) -> go.Figure
     is_dark = theme.dark()
     change = path - path[0]
     ends, ways = change[-1, :, :2], dd.ways(path)
-    reach = float(np.clip(np.abs(ends).max() * 1.1, 0.2, 6.0))
+    reach = float(np.clip(np.quantile(np.abs(ends), 0.98) * 1.1, 0.2, 6.0))
     figure = go.Figure()
     muted = theme.muted(is_dark)
     grid = np.array([-reach, reach])
@@ -152,7 +153,7 @@ def _plane(path: Floats, beta: float, found: dict[int, int | None]) -> go.Figure
     for way, name in names().items():
         colour, mine = theme.on_ground(COLOURS[way], is_dark), ways == way
         figure.add_scatter(
-            x=ends[mine, 0], y=ends[mine, 1], mode="markers", name=name, marker={"color": colour, "size": 5, "opacity": 0.55},
+            x=ends[mine, 0], y=ends[mine, 1], mode="markers", name=name, marker={"color": colour, "size": 4, "opacity": 0.5},
             hovertemplate="Δ log π(A) %{x:.3f}<br>Δ log π(B) %{y:.3f}<extra></extra>",
         )  # fmt: skip
         if (model := found[way]) is not None:
@@ -164,6 +165,8 @@ def _plane(path: Floats, beta: float, found: dict[int, int | None]) -> go.Figure
                 x=line[-1:, 0], y=line[-1:, 1], mode="markers", showlegend=False, hoverinfo="skip",
                 marker={"color": colour, "size": 13, "symbol": "star", "line": {"width": 1, "color": theme.ink(is_dark)}},
             )  # fmt: skip
+    for x, y, words in ((0.62, 0.78, _("same loss as at the start")), (0.55, -0.93, _("smaller loss"))):
+        figure.add_annotation(x=x * reach, y=y * reach, text=words, showarrow=False, font={"color": muted, "size": 11})
     axis = {"range": [-reach, reach], "zeroline": True, "zerolinecolor": muted, "zerolinewidth": 1}
     figure.update_layout(
         template=theme.template(is_dark), height=420, hovermode="closest",

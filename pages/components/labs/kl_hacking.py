@@ -11,7 +11,7 @@ import streamlit as st
 from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs.drag_bars import drag_bars
-from pages.components.labs.kl_example import LAB, LIMIT, TRUE, Example, Preset, controls, grouped
+from pages.components.labs.kl_example import LAB, LIMIT, TRUE, Example, Preset, controls, grouped, preset_buttons
 from pages.components.labs.playing import player
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.numbers import number
@@ -25,29 +25,33 @@ MEASURED, ACTUAL = theme.GREEN, theme.VERMILLION
 
 def presets() -> dict[str, Preset]:
     return {
-        _("A flatterer"): Preset((0.55, 0.35, 0.1), (0.0, 1.0, 1.5), 0.5, (0.0, 1.0, -1.0)),
+        _("A flatterer"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.5, (0.0, 1.0, -1.0)),
         _("A rare exploit"): Preset((0.6, 0.25, 0.14, 0.01), (0.0, 1.0, 1.4, 3.0), 0.5, (0.0, 1.0, 1.4, -3.0)),
-        _("An honest reward"): Preset((0.55, 0.35, 0.1), (0.0, 1.0, 1.5), 0.5, (0.0, 0.8, 1.2)),
-        _("Wrong from the start"): Preset((0.55, 0.35, 0.1), (0.0, 1.0, 1.5), 0.5, (1.0, 0.0, -1.0)),
+        _("An honest reward"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.5, (0.0, 0.8, 1.2)),
+        _("Wrong from the start"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.5, (1.0, 0.0, -1.0)),
     }
 
 
 def draw() -> None:
     st.markdown(
         _(
-            "What is optimised is a *reward model's* score; what people want is something else. Below, answer C flatters: it scores best "
+            "What is optimised is a *reward model's* score; what people want is something else. As the bars stand at "
+            "first, answer C flatters: it scores best "
             "and is truly the worst. Lower β step by step and watch both."
         )
     )
+    preset_buttons(presets())
     left, right = st.columns([2, 3], gap="large")
     with left:
-        example = controls(presets(), with_beta=False)
-        true = np.array(
-            drag_bars(
-                LAB, "true", _("True reward of each answer: drag the bars"), list(example.names), TRUE[: len(example.names)],
-                low=-LIMIT, high=LIMIT, colours=ACTUAL, height=170,
-            )
-        )  # fmt: skip
+        place, more = st.container(), st.expander(_("More"), icon=":material/tune:")
+        with place:
+            example = controls(more, with_beta=False)
+            true = np.array(
+                drag_bars(
+                    LAB, "true", _("True reward of each answer: drag the bars"), list(example.names), TRUE[: len(example.names)],
+                    low=-LIMIT, high=LIMIT, colours=ACTUAL, height=170,
+                )
+            )  # fmt: skip
     question = _question(example, true)
     with right:
         if not guess(question):
@@ -61,7 +65,7 @@ def draw() -> None:
             st.metric(_("Measured reward"), number(float(along[frame] @ example.rewards)), width="content")
             st.metric(_("True reward"), number(float(along[frame] @ true)), width="content")
         charts.still(_figure(example, true, frame), key="kl/hacking/curves")
-        grouped(example.names, {"π_ref": (example.reference, theme.GREY), "π*": (along[frame], theme.BLUE)}, "kl/hacking/bars", height=190)
+        grouped(example.names, {"π_ref": (example.reference, theme.GREY), "π∗": (along[frame], theme.BLUE)}, "kl/hacking/bars", height=190)
         if frame == len(FRAMES) - 1:
             reveal(question)
 
@@ -82,14 +86,14 @@ def _question(example: Example, true: Floats) -> Choice:
     because = _(
         "The measured reward rises from {measured_start} to {measured_end}. The true one starts at {start}, is largest "
 "with {most} at β = {beta}, "
-        "and ends at {end}. While β is large, π* only leans towards answers with a good score; as β → 0 it stakes "
+        "and ends at {end}. While β is large, π∗ only leans towards answers with a good score; as β → 0 it stakes "
 "everything on the one that "
         "scores best, and every error of the reward with it. The KL term is what keeps you on the part of the curve "
 "where the score still means something."
     )  # fmt: skip
     return Choice(
         "kl/hacking",
-        _("β falls from ∞ to 0, and π* follows the measured reward. What does the *true* reward do?"),
+        _("β falls from ∞ to 0, and π∗ follows the measured reward. What does the *true* reward do?"),
         [_("It rises all the way"), _("It falls all the way"), _("It rises, then falls"), _("Something else")],
         shape(worth),
         because.format(
@@ -122,14 +126,14 @@ def _figure(example: Example, true: Floats, frame: int) -> go.Figure:
         beta, most = ko.best_beta(example.reference, example.rewards, true)
         at = float(kl(ko.policies(example.reference, example.rewards, np.array([beta]))[0], example.reference))
         figure.add_scatter(
-            x=[at], y=[most], mode="markers+text", name=_("best"), showlegend=False, textposition="top center",
+            x=[at], y=[most], mode="markers+text", name=_("best"), showlegend=False, textposition="top right",
             text=[_("best: β = {beta}").format(beta="∞" if math.isinf(beta) else number(beta))],
             marker={"symbol": "star", "size": 15, "color": theme.on_ground(ACTUAL, is_dark)}, hoverinfo="skip",
         )  # fmt: skip
     reach, margin = max(float(line.kls[-1]), 0.1), 0.15 * max(float(np.ptp(both)), 0.2)
     figure.update_layout(
         template=theme.template(is_dark), height=300, hovermode="closest",
-        xaxis={"title": {"text": "KL(π*‖π_ref), nats"}, "range": [-0.03 * reach, 1.05 * reach]},
+        xaxis={"title": {"text": "KL(π∗‖π_ref), nats"}, "range": [-0.03 * reach, 1.05 * reach]},
         yaxis={"title": {"text": "E[r]"}, "range": [float(both.min()) - margin, float(both.max()) + margin]},
     )  # fmt: skip
     return figure

@@ -1,4 +1,4 @@
-"""Lab 6, part 1: the optimum π* in numbers, the frontier of reward against KL, and best-of-n beside it."""
+"""Lab 6, part 1: the optimum π∗ in numbers, the frontier of reward against KL, and best-of-n beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import streamlit as st
 from pages.components import charts, latex, theme
 from pages.components.i18n import _
 from pages.components.labs import setting, simplex
-from pages.components.labs.kl_example import LAB, Example, Preset, controls, grouped
+from pages.components.labs.kl_example import LAB, Example, Preset, controls, grouped, preset_buttons
 from pages.components.numbers import number
 from rlhf.labs import kl_optimum as ko
 from rlhf.labs.mdp import Floats
@@ -23,24 +23,27 @@ BEST_OF, STAR = theme.ORANGE, theme.ROLE_COLOURS["policy"]
 
 def presets() -> dict[str, Preset]:
     return {
-        _("A tempting rare answer"): Preset((0.55, 0.35, 0.1), (0.0, 1.0, 1.5), 0.5),
-        _("β = 0"): Preset((0.55, 0.35, 0.1), (0.0, 1.0, 1.5), 0.0),
+        _("A tempting rare answer"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.5),
+        _("β = 0"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.0),
         _("A tie"): Preset((0.6, 0.3, 0.1), (0.0, 1.0, 1.0), 0.0),
-        _("Equal rewards"): Preset((0.55, 0.35, 0.1), (1.0, 1.0, 1.0), 0.5),
+        _("Equal rewards"): Preset((0.55, 0.42, 0.03), (1.0, 1.0, 1.0), 0.5),
         _("Never written"): Preset((0.6, 0.4, 0.0), (0.0, 1.0, 3.0), 0.5),
     }
 
 
 def draw() -> None:
+    preset_buttons(presets())
     left, right = st.columns([2, 3], gap="large")
     with left:
-        example = controls(presets())
-        n = int(
-            st.select_slider(
-                _("Best of n answers"), NS, 8, key=setting.key(LAB, "n"), persist_state="session", bind="query-params",
-                help=_("Draw n answers from the reference and keep the one with the highest reward: no training at all."),
-            )
-        )  # fmt: skip
+        place, more = st.container(), st.expander(_("More"), icon=":material/tune:")
+        with place:
+            example = controls(more)
+            n = int(
+                st.select_slider(
+                    _("Best of n answers"), NS, 8, key=setting.key(LAB, "n"), persist_state="session", bind="query-params",
+                    help=_("Draw n answers from the reference and keep the one with the highest reward: no training at all."),
+                )
+            )  # fmt: skip
     best = ko.optimum(example.reference, example.rewards, example.beta)
     picked = ko.best_of_n(example.reference, example.rewards, n)
     with right:
@@ -48,7 +51,7 @@ def draw() -> None:
         best_of = _("best of {n}").format(n=n)
         grouped(
             example.names,
-            {"π_ref": (example.reference, theme.GREY), "π*": (best.policy, STAR), best_of: (picked, BEST_OF)},
+            {"π_ref": (example.reference, theme.GREY), "π∗": (best.policy, STAR), best_of: (picked, BEST_OF)},
             "kl/optimum/bars",
         )
         _in_words(example, best)
@@ -60,17 +63,23 @@ def draw() -> None:
             )
         )
         _best_of_n(example, n, picked)
-    _put_in(example, best)
-    if len(example.names) == 3:
+    if len(example.names) != 3:
+        _put_in(example, best)
+        return
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        _put_in(example, best)
+    with right:
         _on_the_simplex(example, best, n, picked)
 
 
 def _numbers(best: ko.Optimum) -> None:
     with st.container(horizontal=True, gap="medium"):
-        st.metric("E[r]", number(best.reward), width="content", help=_("The reward that π* earns on average."))
-        st.metric("KL(π*‖π_ref)", f"{number(best.kl)} nats", width="content", help=_("How far π* is from the reference."))
-        st.metric("J = E[r] − β·KL", number(best.objective), width="content", help=_("What π* maximises. No policy has more."))
-        st.metric("log Z", number(best.log_z), width="content", help=_("Z = Σ π_ref·e^(r/β), the number that makes π* sum to 1."))
+        st.metric("E[r]", number(best.reward), width="content", help=_("The reward that π∗ earns on average."))
+        st.metric("KL(π∗‖π_ref)", f"{number(best.kl)} nats", width="content", help=_("How far π∗ is from the reference."))
+        st.metric("J = E[r] − β·KL", number(best.objective), width="content", help=_("What π∗ maximises. No policy has more."))
+        z = number(math.exp(best.log_z)) if abs(best.log_z) < 9 else f"e^{number(best.log_z)}"
+        st.metric("Z", z if best.beta else "–", width="content", help=_("Z = Σ π_ref·e^(r/β), the number that makes π∗ sum to 1."))
 
 
 def _in_words(example: Example, best: ko.Optimum) -> None:
@@ -79,23 +88,23 @@ def _in_words(example: Example, best: ko.Optimum) -> None:
     rewards, top = example.rewards[able], example.rewards[able].max()
     tied = [name for name, reward, can in zip(example.names, example.rewards, able, strict=True) if can and reward == top]
     if np.ptp(rewards) == 0:
-        st.info(_("All rewards are equal, so there is nothing to gain: π* is the reference for every β."), icon=":material/balance:")
+        st.info(_("All rewards are equal, so there is nothing to gain: π∗ is the reference for every β."), icon=":material/balance:")
     elif example.beta == 0 and len(tied) > 1:
         words = _("β = 0: distance is free, so only the best answers are left. {names} are tied and keep the reference's proportions.")
         st.info(words.format(names=", ".join(tied)), icon=":material/vertical_align_top:")
     elif example.beta == 0:
         words = _(
-            "β = 0: distance is free and π* always gives {name}, the answer with the highest reward. Z has no value here: r/0 is infinite. "
+            "β = 0: distance is free and π∗ always gives {name}, the answer with the highest reward. Z has no value here: r/0 is infinite. "
             "What is shown is the limit for β → 0."
         )
         st.info(words.format(name=tied[0]), icon=":material/vertical_align_top:")
     elif best.policy.max() > 0.999:
-        words = _("β is so small against the differences of reward that π* is all but the arg max: lower β changes nothing any more.")
+        words = _("β is so small against the differences of reward that π∗ is all but the arg max: lower β changes nothing any more.")
         st.info(words, icon=":material/vertical_align_top:")
     if not able.all():
         never = ", ".join(name for name, can in zip(example.names, able, strict=True) if not can)
         words = _(
-            "The reference never writes {names}, so π* does not either, whatever the reward: 0·e^(r/β) = 0, and any share "
+            "The reference never writes {names}, so π∗ does not either, whatever the reward: 0·e^(r/β) = 0, and any share "
             "would cost infinite KL."
         )
         st.info(words.format(names=never), icon=":material/block:")
@@ -107,7 +116,7 @@ def _frontier(example: Example, best: ko.Optimum, n: int, picked: Floats) -> go.
     line = ko.frontier(example.reference, example.rewards)
     figure = go.Figure()
     figure.add_scatter(
-        x=line.kls, y=line.rewards, mode="lines", name="π* " + _("over β"), line={"color": star, "width": 2}, customdata=line.betas,
+        x=line.kls, y=line.rewards, mode="lines", name="π∗ " + _("over β"), line={"color": star, "width": 2}, customdata=line.betas,
         hovertemplate="β %{customdata:.3g}<br>KL %{x:.3f}, E[r] %{y:.3f}<extra></extra>",
     )  # fmt: skip
     others = np.array([ko.best_of_n(example.reference, example.rewards, m) for m in NS])
@@ -119,7 +128,8 @@ def _frontier(example: Example, best: ko.Optimum, n: int, picked: Floats) -> go.
     mine, bound, earned = float(kl(picked, example.reference)), ko.best_of_n_bound(n), float(picked @ example.rewards)
     figure.add_scatter(
         x=[mine, bound], y=[earned, earned], mode="lines+markers", name=_("its bound log n − (n−1)/n"), line={"color": muted, "width": 1},
-        marker={"color": [orange, muted], "size": [10, 10], "symbol": ["circle", "line-ns-open"]}, hovertemplate="KL %{x:.3f}<extra></extra>",
+        marker={"color": [orange, muted], "size": [10, 10], "symbol": ["circle", "line-ns-open"]},
+        hovertemplate="KL %{x:.3f}<extra></extra>",
     )  # fmt: skip
     reach = max(float(line.kls[-1]), bound, 0.1)
     across = np.array([0.0, min(reach, 2 * best.kl + 0.15 * reach)])
@@ -175,17 +185,17 @@ def _put_in(example: Example, best: ko.Optimum) -> None:
         rf"={latex.result(by_definition)}",
         rf"\beta\log Z={latex.tex(beta)}\cdot{latex.tex(best.log_z)}={latex.result(best.objective)}{latex.TICK}",
     )
-    st.caption(_("The last two agree: they differ by {gap}, which is rounding.").format(gap=f"{abs(by_definition - best.objective):.1e}"))
+    st.caption(_("The last two agree: they differ by {gap}, which is rounding.").format(gap=number(abs(by_definition - best.objective))))
 
 
 def _on_the_simplex(example: Example, best: ko.Optimum, n: int, picked: Floats) -> None:
     st.markdown(f"##### {_('On the simplex')}")
     line = ko.frontier(example.reference, example.rewards, 80)
-    figure = simplex.figure(list(example.names))
-    simplex.path(figure, line.policies, _("π* over β"), STAR)
+    figure = simplex.figure(list(example.names), height=330)
+    simplex.path(figure, line.policies, _("π∗ over β"), STAR)
     simplex.path(figure, [ko.best_of_n(example.reference, example.rewards, m) for m in NS], _("best of n"), BEST_OF, dash="dot")
     simplex.points(figure, example.reference, "π_ref", theme.GREY, symbol="square")
     simplex.points(figure, picked, _("best of {n}").format(n=n), BEST_OF)
-    simplex.points(figure, best.policy, "π*", STAR, symbol="star", size=15)
+    simplex.points(figure, best.policy, "π∗", STAR, symbol="star", size=15)
     charts.still(figure, key="kl/optimum/simplex")
-    st.caption(_("Each corner is a policy that always gives one answer. As β falls, π* walks from the reference to the best corner."))
+    st.caption(_("Each corner is a policy that always gives one answer. As β falls, π∗ walks from the reference to the best corner."))

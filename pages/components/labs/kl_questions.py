@@ -25,16 +25,16 @@ def _bars(name: str, default: Sequence[float]) -> np.ndarray:
 
 
 def _odds() -> Question:
-    """How much likelier π* makes B against A than the reference did: e^((r_B − r_A)/β)."""
+    """How much likelier π∗ makes B against A than the reference did: e^((r_B − r_A)/β)."""
     rewards = _bars("rewards", REWARDS)
     beta = float(st.session_state.get(setting.key(LAB, "beta"), BETA)) or BETA
     gain = float(rewards[1] - rewards[0])
     if abs(gain) / beta > 12:
         beta = abs(gain) / 2
     value = math.exp(gain / beta)
-    text = _("r(A) = {a}, r(B) = {b}, β = {beta}. By what factor are the odds π(B)/π(A) larger under π* than under π_ref?")
+    text = _("r(A) = {a}, r(B) = {b}, β = {beta}. By what factor are the odds π(B)/π(A) larger under π∗ than under π_ref?")
     because = _(
-        "Z cancels in the ratio: π*(B)/π*(A) = π_ref(B)/π_ref(A) · e^((r(B) − r(A))/β), and e^({gain}/{beta}) = "
+        "Z cancels in the ratio: π∗(B)/π∗(A) = π_ref(B)/π_ref(A) · e^((r(B) − r(A))/β), and e^({gain}/{beta}) = "
         "{value}. The reference does not matter."
     )
     numbers = {"a": f"{rewards[0]:g}", "b": f"{rewards[1]:g}", "beta": f"{beta:g}"}
@@ -70,7 +70,7 @@ def _temperature() -> Question:
         numbers += " " + _("With the bars as they are, it is exactly {exact}.").format(exact=number(exact))
     return Choice(
         "kl/bon",
-        _("Best-of-n with n → ∞ gives the same policy as π* with …"),
+        _("Best-of-n with n → ∞ gives the same policy as π∗ with …"),
         [_("β → ∞"), _("β = 1"), _("β → 0"), _("no β at all")],
         2,
         numbers,

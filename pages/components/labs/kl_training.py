@@ -1,4 +1,4 @@
-"""Lab 6, part 5: REINFORCE, PPO, GRPO and DPO trained from π_ref with exact gradients; how near to π* each comes."""
+"""Lab 6, part 5: REINFORCE, PPO, GRPO and DPO trained from π_ref with exact gradients; how near to π∗ each comes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import streamlit as st
 from pages.components import charts, latex, theme
 from pages.components.i18n import _
 from pages.components.labs import setting, simplex
-from pages.components.labs.kl_example import LAB, Example, Preset, controls, grouped
+from pages.components.labs.kl_example import LAB, Example, Preset, controls, grouped, preset_buttons
 from pages.components.labs.playing import player, reset
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.numbers import number
@@ -19,16 +19,17 @@ from rlhf.labs import kl_optimum as ko
 from rlhf.labs.mdp import Floats
 
 TITLES = {"reinforce": "REINFORCE", "ppo": "PPO", "grpo": "GRPO", "dpo": "DPO"}
+DASHES = {"reinforce": "solid", "ppo": "dash", "grpo": "solid", "dpo": "dot"}  # three of them walk nearly the same way
 TOLERANCE = 1e-6
 TRAINED = "kl/training/trained"
 
 
 def presets() -> dict[str, Preset]:
     return {
-        _("The first example"): Preset((0.55, 0.35, 0.1), (0.0, 1.0, 1.5), 0.5),
-        _("Large β"): Preset((0.55, 0.35, 0.1), (0.0, 1.0, 1.5), 2.0),
-        _("Small β"): Preset((0.55, 0.35, 0.1), (0.0, 1.0, 1.5), 0.1),
-        _("Equal rewards"): Preset((0.55, 0.35, 0.1), (1.0, 1.0, 1.0), 0.5),
+        _("The first example"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.5),
+        _("Large β"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 2.0),
+        _("Small β"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.1),
+        _("Equal rewards"): Preset((0.55, 0.42, 0.03), (1.0, 1.0, 1.0), 0.5),
     }
 
 
@@ -48,10 +49,15 @@ def draw() -> None:
             "summed over all answers, so there is no noise to blame."
         )
     )
+    preset_buttons(presets())
     left, right = st.columns([2, 3], gap="large")
     with left:
-        example = controls(presets())
-        kind, setup = _settings(example.beta)
+        place, more = st.container(), st.expander(_("More"), icon=":material/tune:")
+        with place:
+            example = controls(more)
+            kind = setting.choice(LAB, "grpo", _("GRPO's form"), kinds())
+        with more:
+            setup = _setup(example.beta, kind)
     with right:
         if example.beta == 0:
             words = _(
@@ -78,19 +84,13 @@ def draw() -> None:
         _show(made_of, made_with[2], made_kind, paths)
 
 
-def _settings(beta: float) -> tuple[str, et.Setup]:
-    kind = setting.choice(LAB, "grpo", _("GRPO's form"), kinds())
-    with st.expander(_("More"), icon=":material/tune:", key="kl/training/more"):
-        rate = setting.slider(
-            LAB, "rate", _("Step size η"), 0.05, 1, 0.2, 0.05, help=_("1 is the largest step that suits each algorithm's curvature.")
-        )
-        steps = setting.whole(LAB, "steps", _("Steps"), 50, 1000, 400, 50)
-        clip = setting.slider(LAB, "clip", _("PPO's clip ε"), 0.05, 0.5, 0.2, 0.05)
-        words = _("The natural gradient divides by π, so that an unlikely answer learns as fast as a likely one.")
-        natural = setting.toggle(LAB, "natural", _("Natural gradient"), True, help=words)
-    return kind, et.Setup(
-        beta, steps, rate, natural, clip, scaled=kind in ("paper", "scaled"), corrected=kind in ("corrected", "scaled")
-    )  # fmt: skip
+def _setup(beta: float, kind: str) -> et.Setup:
+    rate = setting.slider(LAB, "rate", _("Step size η"), 0.05, 1, 0.2, 0.05, help=_("1 is the largest step that suits each algorithm."))
+    steps = setting.whole(LAB, "steps", _("Steps"), 50, 1000, 400, 50)
+    clip = setting.slider(LAB, "clip", _("PPO's clip ε"), 0.05, 0.5, 0.2, 0.05)
+    words = _("The natural gradient divides by π, so that an unlikely answer learns as fast as a likely one. DPO does not need it.")
+    natural = setting.toggle(LAB, "natural", _("Natural gradient"), True, help=words)
+    return et.Setup(beta, steps, rate, natural, clip, scaled=kind in ("paper", "scaled"), corrected=kind in ("corrected", "scaled"))
 
 
 def places(steps: int) -> list[int]:
@@ -108,7 +108,7 @@ def _show(example: Example, setup: et.Setup, kind: str, paths: dict[str, Floats]
         charts.still(_triangle(example, best, paths, step), key="kl/training/simplex")
     else:
         now = {TITLES[name]: (np.exp(path[step]), theme.ALGORITHM_COLOURS[name]) for name, path in paths.items()}
-        grouped(example.names, {"π*": (best.policy, theme.GREY), **now}, "kl/training/bars", height=260)
+        grouped(example.names, {"π∗": (best.policy, theme.GREY), **now}, "kl/training/bars", height=260)
     charts.still(_curves(best, paths, step), key="kl/training/distance")
     if step == setup.steps:
         _ends(example, setup, kind, best, paths)
@@ -127,18 +127,18 @@ def _triangle(example: Example, best: ko.Optimum, paths: dict[str, Floats], step
     if (reference > 0).all():
         simplex.shade(figure, worth, colour=theme.GREY)
     simplex.points(figure, reference, "π_ref", theme.GREY, symbol="square")
-    simplex.points(figure, best.policy, "π*", theme.VERMILLION, symbol="star", size=16)
+    simplex.points(figure, best.policy, "π∗", theme.VERMILLION, symbol="star", size=16)
     for name, path in paths.items():
         walked = np.exp(path[: step + 1])
         colour = theme.ALGORITHM_COLOURS[name]
-        simplex.path(figure, walked, TITLES[name], colour)
+        simplex.path(figure, walked, TITLES[name], colour, dash=DASHES[name])
         simplex.points(figure, walked[-1], TITLES[name], colour, size=9)
         figure.data[-1].showlegend = False  # pyright: ignore[reportAttributeAccessIssue]
     return figure
 
 
 def _curves(best: ko.Optimum, paths: dict[str, Floats], step: int) -> go.Figure:
-    """KL(π‖π*) over steps on a log axis, down to rounding."""
+    """KL(π‖π∗) over steps on a log axis, down to rounding."""
     is_dark = theme.dark()
     figure = go.Figure()
     for name, path in paths.items():
@@ -151,13 +151,13 @@ def _curves(best: ko.Optimum, paths: dict[str, Floats], step: int) -> go.Figure:
     figure.update_layout(
         template=theme.template(is_dark), height=260, hovermode="x unified",
         xaxis={"title": {"text": _("step")}, "range": [0, max(10, step)]},
-        yaxis={"title": {"text": "KL(π‖π*), nats"}, "type": "log", "range": [-33, 1], "exponentformat": "power", "dtick": 8},
+        yaxis={"title": {"text": "KL(π‖π∗), nats"}, "type": "log", "range": [-33, 1], "exponentformat": "power", "dtick": 8},
     )  # fmt: skip
     return figure
 
 
 def _measured(best: ko.Optimum, paths: dict[str, Floats]) -> dict[str, float]:
-    """The largest difference of a probability from π*'s at the end."""
+    """The largest difference of a probability from π∗'s at the end."""
     return {name: float(np.abs(np.exp(path[-1]) - best.policy).max()) for name, path in paths.items()}
 
 
@@ -168,15 +168,15 @@ def _ends(example: Example, setup: et.Setup, kind: str, best: ko.Optimum, paths:
         since = et.arrived(path, best.policy, TOLERANCE)
         rows.append(
             (
-                TITLES[name], *(number(float(p)) for p in np.exp(path[-1])), f"{off[name]:.1e}",
+                TITLES[name], *(number(float(p)) for p in np.exp(path[-1])), number(off[name]),
                 _("step {step}").format(step=since) if since is not None else _("not within {steps} steps").format(steps=setup.steps),
             )
         )  # fmt: skip
-    rows.append(("π*", *(number(float(p)) for p in best.policy), "", ""))
+    rows.append(("π∗", *(number(float(p)) for p in best.policy), "", ""))
     columns = [
         "",
         *(f"π({name})" for name in example.names),
-        _("largest difference from π*"),
+        _("largest difference from π∗"),
         _("within {tolerance}").format(tolerance="1e−6"),
     ]
     st.dataframe(pd.DataFrame(rows, columns=columns), hide_index=True)
@@ -190,12 +190,11 @@ def _grpo_end(example: Example, setup: et.Setup, kind: str, path: Floats) -> Non
     wanted = et.grpo_end(example.reference, example.rewards, example.beta * sigma, setup.corrected)
     gap = float(np.abs(end - wanted).max())
     price = rf"\beta\sigma={latex.tex(example.beta)}\cdot{latex.tex(sigma)}={latex.result(example.beta * sigma)}" if setup.scaled else ""
-    form = (
-        r"\pi\propto\pi_\mathrm{ref}\,e^{r/b}" if setup.corrected else r"\pi=\frac{b\,\pi_\mathrm{ref}}{\lambda-r},\quad\textstyle\sum_y\pi(y)=1"
-    )  # fmt: skip
+    fraction = r"\pi=\frac{b\,\pi_\mathrm{ref}}{\lambda-r},\quad\textstyle\sum_y\pi(y)=1"
+    form = r"\pi\propto\pi_\mathrm{ref}\,e^{r/b}" if setup.corrected else fraction
     st.caption(_("Where GRPO in this form comes to rest, by its own closed form:"))
     st.latex(form + r",\qquad b=" + (price or rf"\beta={latex.result(example.beta)}"))
-    st.caption(_("Trained and closed form differ by {gap}.").format(gap=f"{gap:.1e}"))
+    st.caption(_("Trained and closed form differ by {gap}.").format(gap=number(gap)))
     if end.max() > 0.999 and setup.scaled:
         words = _("σ shrinks as the policy sharpens and takes the KL term with it, so this one collapsed onto {name}.")
         st.caption(words.format(name=example.names[int(end.argmax())]))
@@ -204,20 +203,20 @@ def _grpo_end(example: Example, setup: et.Setup, kind: str, path: Floats) -> Non
 def _question(kind: str, off: dict[str, float] | None) -> Choice:
     because = ""
     if off is not None:
-        near = ", ".join(f"{TITLES[name]} {gap:.1e}" for name, gap in off.items())
+        near = ", ".join(f"{TITLES[name]} {number(gap)}" for name, gap in off.items())
         why = {
             "paper": _("GRPO pulls with k3, whose gradient is that of the *other* KL, KL(π_ref‖π), and divides the reward by σ, which "
 "makes β into β·σ. Two changes, another optimum."),
             "k3": _("GRPO pulls with k3, whose gradient is that of the *other* KL, KL(π_ref‖π): it keeps more of every answer than "
-"π* does."),
+"π∗ does."),
             "corrected": _("With the KL's own gradient and no division GRPO maximises the same objective as the others."),
             "scaled": _("Dividing the reward by σ makes β into β·σ, and σ is whatever it is at the end: another optimum."),
         }[kind]  # fmt: skip
-        because = _("Largest difference of a probability from π*: {near}. {why}").format(near=near, why=why)
+        because = _("Largest difference of a probability from π∗: {near}. {why}").format(near=near, why=why)
     return Choice(
         "kl/training",
-        _("All four have the same β. Which of them end at π*?"),
-        [_("All four"), _("All but GRPO"), _("Only REINFORCE and PPO, which have a reward"), _("Only DPO, which was derived from π*")],
+        _("All four have the same β. Which of them end at π∗?"),
+        [_("All four"), _("All but GRPO"), _("Only REINFORCE and PPO, which have a reward"), _("Only DPO, which was derived from π∗")],
         0 if kind == "corrected" else 1,
         because,
     )
