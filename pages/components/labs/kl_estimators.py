@@ -185,9 +185,8 @@ def _question(exact: dict[str, ke.Moments], count: int, measured: dict[str, ke.M
     if measured:
         because = _(
             "The expected error of a mean of {count}, √(bias² + variance/n): {errors}. This time they missed by {missed}. "
-"k1 has no bias but a large spread while KL is small; "
-            "k2 has little spread, and a bias that grows with the distance; k3 has neither, as long as the policy covers "
-"what the reference writes."
+            "k1 has no bias, but the largest spread while KL is small; k2 has less spread, and a bias that grows with the distance; "
+            "k3 has no bias and little spread, as long as the policy covers what the reference writes."
         ).format(
             count=count, errors=", ".join(f"{name} {number(value)}" for name, value in errors.items()),
             missed=", ".join(f"{name} {number(abs(_tidy(measured[name].bias)))}" for name in ke.NAMES),

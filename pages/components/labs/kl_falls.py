@@ -169,7 +169,7 @@ def _plane(path: Floats, beta: float, found: dict[int, int | None]) -> go.Figure
         figure.add_annotation(x=x * reach, y=y * reach, text=words, showarrow=False, font={"color": muted, "size": 11})
     axis = {"range": [-reach, reach], "zeroline": True, "zerolinecolor": muted, "zerolinewidth": 1}
     figure.update_layout(
-        template=theme.template(is_dark), height=420, hovermode="closest",
+        template=theme.template(is_dark), height=420, hovermode="closest", legend={"itemsizing": "constant"},
         xaxis={**axis, "title": {"text": "Δ log π(A), " + _("chosen")}}, yaxis={**axis, "title": {"text": "Δ log π(B), " + _("rejected")}},
     )  # fmt: skip
     return figure

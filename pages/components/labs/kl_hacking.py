@@ -84,13 +84,10 @@ def _question(example: Example, true: Floats) -> Choice:
     beta, most = ko.best_beta(example.reference, example.rewards, true)
     at = "∞" if math.isinf(beta) else number(beta)
     because = _(
-        "The measured reward rises from {measured_start} to {measured_end}. The true one starts at {start}, is largest "
-"with {most} at β = {beta}, "
-        "and ends at {end}. While β is large, π∗ only leans towards answers with a good score; as β → 0 it stakes "
-"everything on the one that "
-        "scores best, and every error of the reward with it. The KL term is what keeps you on the part of the curve "
-"where the score still means something."
-    )  # fmt: skip
+        "The measured reward rises from {measured_start} to {measured_end}. The true one starts at {start}, is largest with {most} at "
+        "β = {beta}, and ends at {end}. While β is large, π∗ only leans towards answers with a good score; as β → 0 it stakes everything "
+        "on the one that scores best, and every error of the reward with it. The KL term keeps you where the score still means something."
+    )
     return Choice(
         "kl/hacking",
         _("β falls from ∞ to 0, and π∗ follows the measured reward. What does the *true* reward do?"),

@@ -127,7 +127,7 @@ def _frontier(example: Example, best: ko.Optimum, n: int, picked: Floats) -> go.
     )  # fmt: skip
     mine, bound, earned = float(kl(picked, example.reference)), ko.best_of_n_bound(n), float(picked @ example.rewards)
     figure.add_scatter(
-        x=[mine, bound], y=[earned, earned], mode="lines+markers", name=_("its bound log n − (n−1)/n"), line={"color": muted, "width": 1},
+        x=[mine, bound], y=[earned, earned], mode="lines+markers", name=_("its bound"), line={"color": muted, "width": 1},
         marker={"color": [orange, muted], "size": [10, 10], "symbol": ["circle", "line-ns-open"]},
         hovertemplate="KL %{x:.3f}<extra></extra>",
     )  # fmt: skip
@@ -177,7 +177,8 @@ def _put_in(example: Example, best: ko.Optimum) -> None:
     )
     by_definition = ko.objective(best.policy, example.reference, example.rewards, beta)
     latex.block(
-        rf"Z=\sum_y\pi_\mathrm{{ref}}(y)\,e^{{r(y)/\beta}}={terms}={power(best.log_z)}",
+        r"Z=\sum_y\pi_\mathrm{ref}(y)\,e^{r(y)/\beta}",
+        rf"={terms}={power(best.log_z)}",
         rf"\pi^*({name})=\frac{{\pi_\mathrm{{ref}}({name})\,e^{{r({name})/\beta}}}}{{Z}}="
         rf"\frac{{{latex.tex(p)}\cdot e^{{{latex.tex(r)}/{latex.tex(beta)}}}}}{{{power(best.log_z)}}}"
         rf"={latex.result(float(best.policy[i]))}",

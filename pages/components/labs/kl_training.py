@@ -85,8 +85,8 @@ def draw() -> None:
 
 
 def _setup(beta: float, kind: str) -> et.Setup:
-    rate = setting.slider(LAB, "rate", _("Step size η"), 0.05, 1, 0.2, 0.05, help=_("1 is the largest step that suits each algorithm."))
-    steps = setting.whole(LAB, "steps", _("Steps"), 50, 1000, 400, 50)
+    rate = setting.slider(LAB, "rate", _("Step size η"), 0.05, 1, 0.3, 0.05, help=_("1 is the largest step that suits each algorithm."))
+    steps = setting.whole(LAB, "steps", _("Steps"), 50, 1000, 600, 50)
     clip = setting.slider(LAB, "clip", _("PPO's clip ε"), 0.05, 0.5, 0.2, 0.05)
     words = _("The natural gradient divides by π, so that an unlikely answer learns as fast as a likely one. DPO does not need it.")
     natural = setting.toggle(LAB, "natural", _("Natural gradient"), True, help=words)
@@ -205,13 +205,17 @@ def _question(kind: str, off: dict[str, float] | None) -> Choice:
     if off is not None:
         near = ", ".join(f"{TITLES[name]} {number(gap)}" for name, gap in off.items())
         why = {
-            "paper": _("GRPO pulls with k3, whose gradient is that of the *other* KL, KL(π_ref‖π), and divides the reward by σ, which "
-"makes β into β·σ. Two changes, another optimum."),
-            "k3": _("GRPO pulls with k3, whose gradient is that of the *other* KL, KL(π_ref‖π): it keeps more of every answer than "
-"π∗ does."),
+            "paper": _(
+                "GRPO pulls with k3, whose gradient is that of the *other* KL, KL(π_ref‖π), and divides the reward by σ, which makes "
+                "β into β·σ. Two changes, another optimum."
+            ),
+            "k3": _(
+                "GRPO pulls with k3, whose gradient is that of the *other* KL, KL(π_ref‖π): "
+                "it keeps some of every answer, where π∗ all but drops the bad ones."
+            ),
             "corrected": _("With the KL's own gradient and no division GRPO maximises the same objective as the others."),
             "scaled": _("Dividing the reward by σ makes β into β·σ, and σ is whatever it is at the end: another optimum."),
-        }[kind]  # fmt: skip
+        }[kind]
         because = _("Largest difference of a probability from π∗: {near}. {why}").format(near=near, why=why)
     return Choice(
         "kl/training",
