@@ -38,8 +38,8 @@ frame.draw(
         ),
         code=("advantage_estimation.py", "random_walk.py"),
         real=(
-            ("ppo", _("PPO: choose GAE, TD, n-step or Monte-Carlo as its advantages, and open a token's formula")),
-            ("reinforce", _("REINFORCE: rewards to go, with a critic or without one")),
+            ("ppo", _("PPO with GAE, TD, n-step or Monte-Carlo")),
+            ("reinforce", _("REINFORCE, with a critic or without")),
         ),
         questions=questions,
     ),

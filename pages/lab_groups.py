@@ -7,9 +7,11 @@ from pages.components.labs import frame, groups_difficulty, groups_group, groups
 from pages.components.labs.groups_questions import questions
 
 FORMULA = r"""
-\hat A_i^{\text{GRPO}}=\frac{r_i-\operatorname{mean}(r)}{\operatorname{std}(r)}\qquad
-\hat A_i^{\text{Dr. GRPO}}=r_i-\operatorname{mean}(r)\qquad
-\hat A_i^{\text{RLOO}}=r_i-\frac{1}{G-1}\sum_{j\ne i}r_j
+\begin{aligned}
+\hat A_i^{\text{GRPO}}&=\frac{r_i-\operatorname{mean}(r)}{\operatorname{std}(r)}\\
+\hat A_i^{\text{Dr. GRPO}}&=r_i-\operatorname{mean}(r)\\
+\hat A_i^{\text{RLOO}}&=r_i-\frac{1}{G-1}\sum_{j\ne i}r_j
+\end{aligned}
 """
 
 
@@ -42,8 +44,8 @@ frame.draw(
         ),
         code=("group_advantages.py",),
         real=(
-            ("grpo", _("GRPO, Dr. GRPO and DAPO on a language model: click a token to open its advantage")),
-            ("reinforce", _("REINFORCE with leave-one-out (RLOO), and the variance of each baseline measured")),
+            ("grpo", _("GRPO, Dr. GRPO and DAPO: click a token")),
+            ("reinforce", _("REINFORCE with leave-one-out (RLOO)")),
         ),
         questions=questions,
     ),

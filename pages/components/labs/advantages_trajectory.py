@@ -277,7 +277,7 @@ def _beside(made: Trajectory, t: int) -> None:
         weights = ae.n_step_weights(rest, made.lam)
         is_dark = theme.dark()
         colours = [theme.on_ground(theme.SKY, is_dark)] * (rest - 1) + [theme.on_ground(theme.GREEN, is_dark)]
-        names = [str(n) for n in range(1, rest)] + [_("{n}, the rest").format(n=rest)]
+        names = [str(n) for n in range(1, rest)] + [f"≥ {rest}"]
         figure = go.Figure(go.Bar(x=names, y=weights, marker={"color": colours}, hovertemplate="%{y:.3f}<extra></extra>"))
         if rest <= 6:
             figure.update_traces(text=[number(w) for w in weights], textposition="outside", cliponaxis=False)

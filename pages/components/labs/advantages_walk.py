@@ -227,10 +227,10 @@ def _in_numbers(critic: Critic, batch: int, kept: Kept | None) -> None:
     true = critic.walk.values(GAMMA)[1:-1]
     mean, variance = rw.exact_moments(critic.walk, critic.values, GAMMA, [lam], [])
     one = rw.quality(mean, variance, true, batch)
-    bias, error = float(one.bias[0]), float(one.error[0])
+    bias, error = round(float(one.bias[0]), 9), float(one.error[0])  # an exact critic's is to read 0
     block(
         r"\text{error}^2=\text{bias}^2+\frac{\text{variance}}{N}"
-        rf"={tex(bias)}^2+\frac{{{result(float(variance.mean()))}}}{{{batch}}}={result(error**2)}",
+        rf"=({result(bias)})^2+\frac{{{result(float(variance.mean()))}}}{{{batch}}}={result(error**2)}",
         rf"\text{{error}}=\sqrt{{{result(error**2)}}}={result(error)}",
     )
     charts.still(_by_state(critic, mean[0], kept, LAMBDAS.index(lam)), key="gae/by-state")

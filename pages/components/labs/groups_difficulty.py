@@ -25,7 +25,7 @@ SIZES = ((2, theme.SKY), (4, theme.GREEN), (8, theme.ORANGE), (16, theme.PURPLE)
 def draw() -> None:
     st.markdown(_("Answers are right with probability p and earn 1, else 0. Move p from hopeless to trivial: how much is learned?"))
     with st.container(horizontal=True):
-        p = setting.slider(LAB, "p", _("Chance p that an answer is right"), 0, 1, 0.3, 0.05)
+        p = setting.slider(LAB, "p", _("Chance p of a right answer"), 0, 1, 0.3, 0.05)
         size = groups.size_slider()
     if p in (0, 1):
         st.warning(

@@ -65,7 +65,9 @@ def size_slider() -> int:
 
 def reward_bars(size: int) -> list[float]:
     title = _("Rewards of the answers")
-    return drag_bars(LAB, "rewards", title, letters(size), default_rewards(size), low=-LIMIT, high=LIMIT, colours=theme.GREY, height=180)
+    return drag_bars(
+        LAB, "rewards", title, letters(size), default_rewards(size), low=-LIMIT, high=LIMIT, step=0.1, colours=theme.GREY, height=180
+    )
 
 
 def pick(size: int) -> int:
@@ -88,7 +90,9 @@ def draw() -> None:
         with st.expander(_("The batch's other prompt"), icon=":material/tune:"):
             title = _("Rewards of the other prompt's answers")
             names = [f"{name}′" for name in letters(size)]
-            others = drag_bars(LAB, "others", title, names, _default_others(size), low=-LIMIT, high=LIMIT, colours=theme.PURPLE, height=150)
+            others = drag_bars(
+                LAB, "others", title, names, _default_others(size), low=-LIMIT, high=LIMIT, step=0.1, colours=theme.PURPLE, height=150
+            )
             st.caption(_("Only *scaled by the batch* looks at them: it divides by one standard deviation for all prompts."))
     with right:
         picked = pick(size)

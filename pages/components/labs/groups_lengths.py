@@ -145,7 +145,7 @@ def _experiment() -> None:
         ).format(steps=STEPS)
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        p = setting.slider(LAB, "p", _("Chance p that an answer is right"), 0, 1, 0.3, 0.05)
+        p = setting.slider(LAB, "p", _("Chance p of a right answer"), 0, 1, 0.3, 0.05)
         length = setting.whole(LAB, "start", _("Mean length at the start"), 5, 60, 20)
         rate = setting.slider(LAB, "rate", _("Learning rate"), 0.1, 2, 1, 0.1)
     size = int(st.session_state[setting.key(LAB, "size")])

@@ -31,7 +31,7 @@ def draw() -> None:
         )
     )
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        p = setting.slider(LAB, "p", _("Chance p that an answer is right"), 0, 1, 0.3, 0.05)
+        p = setting.slider(LAB, "p", _("Chance p of a right answer"), 0, 1, 0.3, 0.05)
         size = groups.size_slider()
     with st.expander(_("More"), icon=":material/tune:"), st.container(horizontal=True, vertical_alignment="bottom"):
         many = setting.whole(LAB, "groups", _("Groups sampled"), 200, 10000, 2000, 200)
