@@ -193,9 +193,14 @@ def _nothing(run: Record, runs: Sequence[Record]) -> Result:
         Part("finished", float(run.state == "finished"), "≥", 1),
         Part("steps", steps, "≥", SHORT),
         Part("unchanged", abs(change) if change is not None and at_end else None, "≤", UNCHANGED, run.last_step("eval/reward")),
-        Part("near", run.last("eval/kl") if at_end else None, "≤", NEAR, run.last_step("eval/kl")),
+        Part("near", _rounded(run.last("eval/kl")) if at_end else None, "≤", NEAR, run.last_step("eval/kl")),
     )
     return Result(parts, reasons=_reasons(run))
+
+
+def _rounded(value: float | None) -> float | None:
+    """Without the rounding errors of what should be 0."""
+    return None if value is None else round(value, 6)
 
 
 def _reasons(run: Record) -> tuple[tuple[str, float], ...]:

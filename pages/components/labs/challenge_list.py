@@ -133,10 +133,7 @@ def _bound(part: Part) -> str:
 
 def _open(challenge: Challenge, said: Words, found: Sequence[tuple[Record, Result]], by_id: Mapping[str, Run]) -> None:
     """One run: its numbers in the condition, what the events say, every measurement, and the button that counts it."""
-    names = {
-        record.id: f"{'✔ ' if result.met else ''}{by_id[record.id].name} · {datetime.datetime.fromtimestamp(by_id[record.id].created):%d.%m. %H:%M}"
-        for record, result in found
-    }
+    names = {record.id: f"{'✔ ' if result.met else ''}{by_id[record.id].name} · {_when(by_id[record.id])}" for record, result in found}
     chosen = link.pick(_("Open a run"), names, "quiz.run", f"quiz/run/{challenge.id}")
     record, result = next((one for one in found if one[0].id == chosen), found[0])
     run = by_id[record.id]
@@ -154,13 +151,17 @@ def _open(challenge: Challenge, said: Words, found: Sequence[tuple[Record, Resul
                      query_params={"run": run.id})  # fmt: skip
 
 
+def _when(run: Run) -> str:
+    return f"{datetime.datetime.fromtimestamp(run.created):%Y-%m-%d %H:%M}"
+
+
 def _line(part: Part) -> str:
     """``r_S − r_0 = 0.184 [≥ 0.2] × (step 40)``."""
     value = r"\text{–}" if part.value is None else f"{part.value:.0f}" if part.key in ("steps", "pairs") else tex_number(part.value)
     sign = {"≥": r"\ge", "≤": r"\le", "<": "<", ">": ">"}[part.relation]
     mark = r"\textcolor{#009E73}{\checkmark}" if part.met else r"\textcolor{#D55E00}{\times}"
-    at = rf"\quad(\text{{{_('step {step}').format(step=part.step)}}})" if part.step is not None else ""
-    return rf"{SYMBOLS[part.key]}&={value}\quad[{sign} {part.needed:g}]\ {mark}{at}"
+    at = rf"\ (\text{{{_('step {step}').format(step=part.step)}}})" if part.step is not None else ""
+    return rf"{SYMBOLS[part.key]}&={value}\ \ [{sign} {part.needed:g}]\ {mark}{at}"
 
 
 def _lacking(result: Result) -> list[str]:

@@ -35,7 +35,7 @@ def parts() -> dict[str, str]:
 
 
 SYMBOLS = {
-    "reward": "r", "kl": r"\mathrm{KL}", "finished": r"[\text{finished}]", "steps": "S", "unchanged": r"|r_S-r_0|", "near": r"\mathrm{KL}_S",
+    "reward": "r_s", "kl": r"\mathrm{KL}_s", "steps": "S", "unchanged": r"|r_S-r_0|", "near": r"\mathrm{KL}_S",
     "pairs": "n", "truly": r"\max_a\,1-|s-a|", "up": r"r_S-r_0", "down": r"g_\text{peak}-g_S", "margin": r"m_S-m_0",
     "chosen": r"\log\pi_S(y_w)-\log\pi_0(y_w)", "learned": r"r_S-r_0", "gap": r"r_S-r'_{S'}", "as good": r"r_s-r'_{S'}", "share": r"s/S'",
     "gain": r"r_s-r_0",
@@ -52,8 +52,10 @@ def words() -> dict[str, Words]:
         "frugal": Words(
             _("Reward 0.7 with a KL below 0.3 on story"),
             _(
-                "Train the story model with any online algorithm on the reward `negative` alone (weight 1). At one and the same measurement on "
-                "held-out prompts (at least {n}) the mean reward must be at least {reward}, and the KL to the reference below {kl} nats a token."
+                "Train the story model with any online algorithm on the reward `negative` alone (weight 1). At one and the same "
+                "measurement on "
+                "held-out prompts (at least {n}) the mean reward must be at least {reward}, and the KL to the reference below {kl} nats a "
+                "token."
             ).format(n=engine.MEASURED, reward=engine.REWARD, kl=engine.KL),
             rf"\exists\,s>0:\quad r_s\ge {engine.REWARD}\ \wedge\ \mathrm{{KL}}_s<{engine.KL}",
             (Place("grpo", _("Begin with GRPO"), (("grpo.model", "story"), ("grpo.eval_every", "5"))),
@@ -63,7 +65,8 @@ def words() -> dict[str, Words]:
         "sums": Words(
             _("GRPO on sums: 20 points more within 40 steps"),
             _(
-                "Train the sums model with GRPO on the reward `correct` alone. The share of right answers to held-out sums must rise by at least "
+                "Train the sums model with GRPO on the reward `correct` alone. The share of right answers to held-out sums must rise by at "
+                "least "
                 "{points} percentage points over the untouched start, at a measurement of step {steps} at the latest."
             ).format(points=round(100 * engine.POINTS), steps=engine.WITHIN),
             rf"\exists\,0<s\le {engine.WITHIN}:\quad r_s-r_0\ge {engine.POINTS}",
@@ -73,8 +76,10 @@ def words() -> dict[str, Words]:
         "nothing": Words(
             _("Make GRPO learn nothing"),
             _(
-                "A finished GRPO run of at least {steps} steps after which the policy is where it began: the held-out reward within ±{change} of its "
-                "start, and a held-out KL of at most {kl} nats a token, both measured at the last step. Held-out answers are sampled with the same "
+                "A finished GRPO run of at least {steps} steps after which the policy is where it began: the held-out reward within "
+                "±{change} of its "
+                "start, and a held-out KL of at most {kl} nats a token, both measured at the last step. Held-out answers are sampled with "
+                "the same "
                 "luck every time, so an untouched policy measures exactly the same. What the events say about *why* is told below."
             ).format(steps=engine.SHORT, change=engine.UNCHANGED, kl=engine.NEAR),
             rf"S\ge {engine.SHORT}\ \wedge\ |r_S-r_0|\le {engine.UNCHANGED}\ \wedge\ \mathrm{{KL}}_S\le {engine.NEAR}",
@@ -84,8 +89,10 @@ def words() -> dict[str, Words]:
         "wrong": Words(
             _("Make the reward model wrong on purpose"),
             _(
-                "A reward model of the story model that is truly right on less than half of at least {pairs} held-out pairs. True is what the rule of "
-                "the embedded votes says: the sadder answer (VADER) is better. Of the pairs a share *s* is labelled truly, and the model agrees with "
+                "A reward model of the story model that is truly right on less than half of at least {pairs} held-out pairs. True is what "
+                "the rule of "
+                "the embedded votes says: the sadder answer (VADER) is better. Of the pairs a share *s* is labelled truly, and the model "
+                "agrees with "
                 "a share *a* of the labels, so it is truly right on at most 1 − |s − a| of them. Whole range of a's 95 % interval. Wrong "
                 "labels can be in the training votes alone or in all."
             ).format(pairs=engine.FEW_PAIRS),
@@ -97,8 +104,10 @@ def words() -> dict[str, Words]:
         "hacked": Words(
             _("Hack the reward: it rises, gold falls"),
             _(
-                "Train the story model with `{gold}` as its gold reward, on the rule `negative` alone or on a reward model. The held-out reward "
-                "must end at least {by} above its start, and the gold reward at least {by} below its own peak, in the last two measurements."
+                "Train the story model with `{gold}` as its gold reward, on the rule `negative` alone or on a reward model. The held-out "
+                "reward "
+                "must end at least {by} above its start, and the gold reward at least {by} below its own peak, in the last two "
+                "measurements."
             ).format(gold=GOLD, by=engine.HACKED),
             rf"r_S-r_0\ge {engine.HACKED}\ \wedge\ g_\text{{peak}}-\max(g_{{S-1}},g_S)\ge {engine.HACKED}",
             (Place("reward_hacking", _("Begin on the page Reward hacking")),),
@@ -107,7 +116,8 @@ def words() -> dict[str, Words]:
         "down": Words(
             _("DPO: margins up, chosen log-probability down"),
             _(
-                "A DPO run (loss `sigmoid`) whose held-out margin of implicit rewards rises by at least {margin}, while the summed log-probability of "
+                "A DPO run (loss `sigmoid`) whose held-out margin of implicit rewards rises by at least {margin}, while the summed "
+                "log-probability of "
                 "the *chosen* held-out answers falls by at least {nats:g} nat."
             ).format(margin=engine.MARGIN, nats=engine.NATS),
             rf"m_S-m_0\ge {engine.MARGIN}\ \wedge\ \log\pi_S(y_w)-\log\pi_0(y_w)\le -{engine.NATS:g}",
@@ -117,7 +127,8 @@ def words() -> dict[str, Words]:
         "up": Words(
             _("DPO: margins up, chosen log-probability up too"),
             _(
-                "The same with any loss of the family, but the chosen held-out answers must become likelier by at least {nats:g} nat, while the margin "
+                "The same with any loss of the family, but the chosen held-out answers must become likelier by at least {nats:g} nat, "
+                "while the margin "
                 "rises by at least {margin}."
             ).format(margin=engine.MARGIN, nats=engine.NATS),
             rf"m_S-m_0\ge {engine.MARGIN}\ \wedge\ \log\pi_S(y_w)-\log\pi_0(y_w)\ge {engine.NATS:g}",
@@ -127,8 +138,10 @@ def words() -> dict[str, Words]:
         "actor": Words(
             _("PPO with the actor alone, as good as with a critic"),
             _(
-                "Two finished PPO runs on the same model, data and reward, with as many steps and samples: one with a critic that raised the held-out "
-                "reward by at least {learned}, and yours without (`critic` = none). Yours must have learned as much, and end at most {gap} below."
+                "Two finished PPO runs on the same model, data and reward, with as many steps and samples: one with a critic that raised "
+                "the held-out "
+                "reward by at least {learned}, and yours without (`critic` = none). Yours must have learned as much, and end at most {gap} "
+                "below."
             ).format(learned=engine.LEARNED, gap=engine.AS_GOOD),
             rf"r_S-r_0\ge {engine.LEARNED}\ \wedge\ r_S-r'_{{S'}}\ge -{engine.AS_GOOD}",
             (Place("ppo", _("Begin with a critic"), (("ppo.model", "sums"), ("ppo.steps", "60"))),
@@ -138,8 +151,10 @@ def words() -> dict[str, Words]:
         "sooner": Words(
             _("The same result in half the steps"),
             _(
-                "Take a finished run of an online algorithm with its default settings (seed and measuring aside) that raised the held-out reward by at "
-                "least {learned}. Yours, of the same algorithm on the same model, data and reward, must measure at least as much as that one at its end, "
+                "Take a finished run of an online algorithm with its default settings (seed and measuring aside) that raised the held-out "
+                "reward by at "
+                "least {learned}. Yours, of the same algorithm on the same model, data and reward, must measure at least as much as that "
+                "one at its end, "
                 "after at most half as many steps."
             ).format(learned=engine.LEARNED),
             rf"\exists\,s:\quad r_s\ge r'_{{S'}}\ \wedge\ s\le {engine.SOONER}\,S'",

@@ -40,12 +40,9 @@ def ids(listed: Sequence[Topic]) -> set[str]:
 def draw(listed: Sequence[Topic]) -> None:
     """The questions of one topic or of all; those solved before can be left out."""
     solved = progress.solved()
-    names = {"all": _("All topics")} | {topic.id: topic.title for topic in listed}
-    left, right = st.columns([3, 1], vertical_alignment="bottom")
-    with left:
-        chosen = setting.choice("quiz", "topic", _("Topic"), names)
-    with right:
-        unsolved = setting.toggle("quiz", "unsolved", _("Unsolved only"), on_change=progress.settle)
+    names = {topic.id: f"{topic.title} {_count(topic, solved)}" for topic in listed} | {"all": _("All")}
+    chosen = setting.part("quiz", names, "topic")
+    unsolved = setting.toggle("quiz", "unsolved", _("Unsolved only"), on_change=progress.settle)
     hidden = solved - progress.fresh() if unsolved else set()
     shown = False
     for topic in listed:
@@ -53,9 +50,14 @@ def draw(listed: Sequence[Topic]) -> None:
         if chosen not in ("all", topic.id) or not items:
             continue
         shown = True
-        done = sum(item.question.id in solved for item in topic.items)
-        st.markdown(f"##### {topic.title} :small[:gray[{done} / {len(topic.items)}]]")
+        if chosen == "all":
+            st.markdown(f"##### {topic.title}")
         for item in items:
             ask(item.question, item.place if item.place and (PAGES / f"{item.place.page}.py").exists() else None)
     if not shown:
         st.success(_("All of these are solved."), icon=":material/check:")
+
+
+def _count(topic: Topic, solved: set[str]) -> str:
+    done = sum(item.question.id in solved for item in topic.items)
+    return ":green[:material/check:]" if done == len(topic.items) else f":small[:gray[{done}/{len(topic.items)}]]"
