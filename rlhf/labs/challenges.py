@@ -48,7 +48,8 @@ class Part:
 
     @property
     def met(self) -> bool:
-        return self.value is not None and math.isfinite(self.value) and _RELATIONS[self.relation](self.value, self.needed)
+        """A difference of two figures is not missed by its rounding error."""
+        return self.value is not None and math.isfinite(self.value) and _RELATIONS[self.relation](round(self.value, 9), self.needed)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Which questions someone has answered rightly is kept in the session and in their
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ def ask(question: Question, place: Place | None = None) -> bool | None:
     """Draw a question; whether it is answered rightly. None before an answer, and where the lab's settings have changed since, so that
     another one would be right now."""
     with st.container(border=True, key=f"q-{question.id.replace('/', '-')}"):
-        answer = _choose(question) if isinstance(question, Choice) else _compute(question)
+        answer = _choose(question, _answered) if isinstance(question, Choice) else _compute(question)
         right = None
         if answer is not None and _outdated(question):
             st.info(_("The lab's numbers have changed since you answered. What is it now?"), icon=":material/update:")
@@ -104,7 +104,7 @@ def guess(question: Choice) -> bool:
     """A question to answer *before* the experiment below it is run; whether there is an answer yet. It is explained by ``reveal``."""
     with st.container(border=True, key=f"guess-{question.id.replace('/', '-')}"):
         st.caption(f":material/help: {_('Before you run it')}")
-        return _choose(question) is not None
+        return _choose(question, _remember) is not None
 
 
 def reveal(question: Choice) -> None:
@@ -133,19 +133,19 @@ def _kept(question: Choice) -> int | None:
     return answer if isinstance(answer, int) and 0 <= answer < len(question.options) else None
 
 
-def _choose(question: Choice) -> int | None:
+def _choose(question: Choice, chosen: Callable[[Question], None]) -> int | None:
     if _kept(question) is None:
         st.session_state.pop(_key(question), None)
     return st.radio(
         _label(question), range(len(question.options)), index=None, format_func=lambda i: question.options[i], key=_key(question),
-        persist_state="session", on_change=_remember, args=(question,),
+        persist_state="session", on_change=chosen, args=(question,),
     )  # fmt: skip
 
 
 def _compute(question: Number) -> float | None:
     return st.number_input(
         _label(question), value=None, format="%.6g", key=_key(question), persist_state="session", placeholder=_("a number, then Enter"),
-        on_change=_remember, args=(question,),
+        on_change=_answered, args=(question,),
     )  # fmt: skip
 
 
@@ -162,6 +162,13 @@ def _truth(question: Question) -> tuple[Any, ...]:
 def _remember(question: Question) -> None:
     """For which settings the answer was given: those that were on the screen."""
     st.session_state[f"{_key(question)}/for"] = _truth(question)
+
+
+def _answered(question: Question) -> None:
+    """Recorded before the page is drawn anew, so that what it says of the progress includes this answer."""
+    _remember(question)
+    if is_right(question, st.session_state.get(_key(question))):
+        progress.record(question.id)
 
 
 def _outdated(question: Question) -> bool:
