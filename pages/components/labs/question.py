@@ -21,6 +21,8 @@ STYLE = """
   padding: 0.5rem 0.75rem; border-left: 3px solid currentColor; border-radius: 2px;
 }
 [class*="st-key-q-"] [data-testid="stWidgetLabel"] p, [class*="st-key-guess-"] [data-testid="stWidgetLabel"] p { font-weight: 600; }
+[class*="st-key-q-"] [role="radiogroup"], [class*="st-key-guess-"] [role="radiogroup"] { gap: 0.35rem; }
+[class*="st-key-q-"] [role="radiogroup"] label, [class*="st-key-guess-"] [role="radiogroup"] label { align-items: flex-start; }
 [class*="st-key-q-"] [data-testid="stNumberInputContainer"] { max-width: 24rem; }
 </style>
 """
