@@ -37,7 +37,8 @@ class Steps:
                 self._where.pop(later, None)
             self.restarts.append((step, record.get("samples_offset", 0)))
         elif record.get("type") == "step":
-            row = {"step": step, "time": record.get("time"), **(record.get("metrics") or {})}
+            metrics = record.get("metrics")
+            row = {"step": step, "time": record.get("time"), **(metrics if isinstance(metrics, dict) else {})}
             self._rows[step] = {**self._rows.get(step, {}), **row}
             if record.get("distributions"):
                 self._where[step] = (offset, len(line))

@@ -24,6 +24,8 @@ TORCH_FREE = [
     "rlhf.estimate",
     "rlhf.events",
     "rlhf.jobs",
+    "rlhf.labs.challenges",
+    "rlhf.labs.interview",
     "rlhf.metrics",
     "rlhf.preferences",
     "rlhf.raters",

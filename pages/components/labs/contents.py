@@ -12,24 +12,26 @@ PAGES = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Entry:
-    """``page``: the file in pages/ without its ending, which is also the address."""
+    """``page``: the file in pages/ without its ending, which is also the address; ``name``: its short name in links and in the ids of its
+    questions."""
 
     page: str
     title: str
     icon: str
+    name: str
 
 
 def entries() -> list[Entry]:
     listed = [
-        Entry("lab_text", _("Text as decisions"), ":material/account_tree:"),
-        Entry("lab_values", _("Values and Bellman"), ":material/grid_on:"),
-        Entry("lab_policy_gradient", _("Policy gradient"), ":material/scatter_plot:"),
-        Entry("lab_advantages", _("TD, Monte-Carlo, GAE"), ":material/stacked_bar_chart:"),
-        Entry("lab_trust_region", _("Trust regions"), ":material/target:"),
-        Entry("lab_kl", _("KL optimum and DPO"), ":material/vertical_align_center:"),
-        Entry("lab_groups", _("Group advantages"), ":material/groups_2:"),
-        Entry("lab_memory", _("Four models or two?"), ":material/memory:"),
-        Entry("check_yourself", _("Check yourself"), ":material/quiz:"),
+        Entry("lab_text", _("Text as decisions"), ":material/account_tree:", "mdp"),
+        Entry("lab_values", _("Values and Bellman"), ":material/grid_on:", "grid"),
+        Entry("lab_policy_gradient", _("Policy gradient"), ":material/scatter_plot:", "pg"),
+        Entry("lab_advantages", _("TD, Monte-Carlo, GAE"), ":material/stacked_bar_chart:", "gae"),
+        Entry("lab_trust_region", _("Trust regions"), ":material/target:", "tr"),
+        Entry("lab_kl", _("KL optimum and DPO"), ":material/vertical_align_center:", "kl"),
+        Entry("lab_groups", _("Group advantages"), ":material/groups_2:", "grp"),
+        Entry("lab_memory", _("Four models or two?"), ":material/memory:", "mem"),
+        Entry("check_yourself", _("Check yourself"), ":material/quiz:", "quiz"),
     ]
     return [entry for entry in listed if (PAGES / f"{entry.page}.py").exists()]
 

@@ -12,6 +12,7 @@ import streamlit as st
 
 from pages.components.i18n import _
 from pages.components.labs import contents, playing, progress
+from pages.components.labs.question import STYLE as QUESTION_STYLE
 from pages.components.labs.question import Question, ask
 
 STYLE = """
@@ -45,7 +46,7 @@ class Lab:
 
 def draw(lab: Lab, body: Callable[[], None]) -> None:
     """The whole page."""
-    st.html(STYLE)
+    st.html(STYLE + QUESTION_STYLE)
     st.title(lab.title, anchor=False)
     st.markdown(lab.lead)
     with st.container(key="lab"):

@@ -1,34 +1,25 @@
 """Which questions and challenges someone has solved: in the session, and in their browser's own storage, so that it outlives the session.
 
-No account and nothing on the server: on one server with forty people, each browser keeps its own.
+No account and nothing on the server: on one server with forty people, each browser keeps its own. Tabs of one browser share it.
 """
 
 from __future__ import annotations
 
 import re
+import time
+from pathlib import Path
+from typing import Any
 
 import streamlit as st
 from streamlit.components.v2 import component
 
 SOLVED = "labs/solved"
-FORGET = "labs/forget"
+SINCE = "labs/since"
+FRESH = "labs/fresh"
 MOST = 500
+LATEST = 10**14  # of ``since``, in ms
 _ID = re.compile(r"[a-z0-9_/-]{1,60}")
-
-JS = """
-const KEY = "rlhf-playground/solved"
-
-export default function ({ data, setStateValue }) {
-  let stored = []
-  try { stored = JSON.parse(localStorage.getItem(KEY) ?? "[]") } catch { /* unreadable or forbidden: as if empty */ }
-  if (!Array.isArray(stored) || data.forget) stored = []
-  const all = [...new Set([...stored, ...data.solved])].filter(id => typeof id === "string").sort()
-  try { localStorage.setItem(KEY, JSON.stringify(all)) } catch { /* private window: the session alone keeps it */ }
-  if (all.length > data.solved.length) setStateValue("solved", all)
-}
-"""
-
-_component = component("rlhf_progress", js=JS)
+_component = component("rlhf_progress", js=(Path(__file__).parent / "progress.js").read_text(encoding="utf-8"))
 
 
 def solved() -> set[str]:
@@ -36,28 +27,54 @@ def solved() -> set[str]:
     return set(st.session_state.get(SOLVED, ()))
 
 
+def fresh() -> set[str]:
+    """Of these, what was solved here since ``settle``: its explanation may still be read."""
+    return set(st.session_state.get(FRESH, ()))
+
+
+def settle() -> None:
+    st.session_state[FRESH] = set()
+
+
 def record(name: str) -> None:
     """This one is solved."""
-    st.session_state[SOLVED] = solved() | {name}
+    if name not in solved():
+        st.session_state[SOLVED] = solved() | {name}
+        st.session_state[FRESH] = fresh() | {name}
 
 
 def forget() -> None:
-    """Start anew, in the browser too."""
-    st.session_state[SOLVED] = set()
-    st.session_state[FORGET] = True
-    for key in [str(key) for key in st.session_state if str(key).startswith("question/")]:
-        del st.session_state[key]
+    """Start anew: in this session, in the browser and in its other tabs."""
+    st.session_state[SINCE] = max(int(time.time() * 1000), st.session_state.get(SINCE, 0) + 1)
+    _clear()
 
 
 def sync() -> None:
     """Exchange what is solved with the browser's storage; drawn once on each page of the labs, invisible."""
-    data = {"solved": sorted(solved()), "forget": bool(st.session_state.pop(FORGET, False))}
-    _component(key="labs-progress", data=data, on_solved_change=_merge)
+    data = {"solved": sorted(solved())[:MOST], "since": st.session_state.get(SINCE, 0)}
+    _component(
+        key="labs-progress", data=data, on_progress_change=lambda: take((st.session_state.get("labs-progress") or {}).get("progress"))
+    )
 
 
-def _merge() -> None:
-    """What the browser had stored; it is not trusted: strings that look like ids, and not too many."""
-    stored = (st.session_state.get("labs-progress") or {}).get("solved")
-    if isinstance(stored, list):
-        known = {name for name in stored[:MOST] if isinstance(name, str) and _ID.fullmatch(name)}
-        st.session_state[SOLVED] = solved() | known
+def take(sent: Any) -> None:
+    """What the browser has. It is not trusted: names that look like ids, and not too many, and a plausible time."""
+    if not isinstance(sent, dict) or not isinstance(sent.get("solved"), list):
+        return
+    since, mine = sent.get("since"), st.session_state.get(SINCE, 0)
+    if isinstance(since, bool) or not isinstance(since, int | float) or not mine <= since < LATEST:
+        return
+    if since > mine:  # started anew in another tab; or this session has only begun, and has nothing to lose
+        begun = mine == 0 and not solved()
+        st.session_state[SINCE] = int(since)
+        if not begun:
+            _clear()
+    known = {name for name in sent["solved"][:MOST] if isinstance(name, str) and _ID.fullmatch(name)}
+    st.session_state[SOLVED] = solved() | known
+
+
+def _clear() -> None:
+    st.session_state[SOLVED] = set()
+    settle()
+    for key in [str(key) for key in st.session_state if str(key).startswith("question/")]:
+        del st.session_state[key]

@@ -6,13 +6,26 @@ Which questions someone has answered rightly is kept in the session and in their
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
 from pages.components.i18n import _
 from pages.components.labs import progress
+
+STYLE = """
+<style>
+[class*="st-key-q-"] [data-testid="stAlertContainer"], [class*="st-key-guess-"] [data-testid="stAlertContainer"] {
+  padding: 0.5rem 0.75rem; border-left: 3px solid currentColor; border-radius: 2px;
+}
+[class*="st-key-q-"] [data-testid="stWidgetLabel"] p, [class*="st-key-guess-"] [data-testid="stWidgetLabel"] p { font-weight: 600; }
+[class*="st-key-q-"] [role="radiogroup"], [class*="st-key-guess-"] [role="radiogroup"] { gap: 0.35rem; }
+[class*="st-key-q-"] [role="radiogroup"] label, [class*="st-key-guess-"] [role="radiogroup"] label { align-items: flex-start; }
+[class*="st-key-q-"] [data-testid="stNumberInputContainer"] { max-width: 24rem; }
+</style>
+"""
 
 
 @dataclass(frozen=True)
@@ -40,57 +53,66 @@ class Number:
 Question = Choice | Number
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a question can be tried: a page of the app, what the link says, and the settings in it."""
+
+    page: str
+    words: str
+    settings: tuple[tuple[str, str], ...] = ()
+
+
 def is_right(question: Question, answer: int | float | None) -> bool:
     """Whether an index (Choice) or number (Number) is the answer."""
     if answer is None:
         return False
     if isinstance(question, Choice):
         return answer == question.right
-    return math.isclose(answer, question.value, rel_tol=question.tolerance, abs_tol=question.tolerance if question.value == 0 else 0.0)
+    by_hand = question.tolerance if abs(question.value) < 1e-9 else 0.0  # what should be 0 may be a rounding error
+    return math.isclose(answer, question.value, rel_tol=question.tolerance, abs_tol=by_hand)
 
 
-def ask(question: Question) -> bool | None:
-    """Draw a question; whether it is answered rightly, None before an answer."""
-    state = f"question/{question.id}"
+def ask(question: Question, place: Place | None = None) -> bool | None:
+    """Draw a question; whether it is answered rightly. None before an answer, and where the lab's settings have changed since, so that
+    another one would be right now."""
     with st.container(border=True, key=f"q-{question.id.replace('/', '-')}"):
-        if isinstance(question, Choice):
-            answer = st.radio(
-                question.text, range(len(question.options)), index=None, format_func=lambda i: question.options[i], key=state,
-                persist_state="session",
-            )  # fmt: skip
-        else:
-            answer = st.number_input(
-                question.text, value=None, format="%.4g", key=state, persist_state="session", placeholder=_("a number")
-            )
-        if answer is None:
-            return None
-        right = is_right(question, answer)
-        if right:
-            progress.record(question.id)
-            st.success(f"{_('Right.')} {question.because}", icon=":material/check:")
-        elif isinstance(question, Choice):
-            st.warning(_("Not this one. Try it in the lab, then answer again."), icon=":material/replay:")
-        else:
-            st.warning(_("Not quite. Put the lab's numbers into the formula, and try again."), icon=":material/replay:")
-        return right
+        answer = _choose(question, _answered) if isinstance(question, Choice) else _compute(question)
+        right = None
+        if answer is not None and _outdated(question):
+            st.info(_("The lab's numbers have changed since you answered. What is it now?"), icon=":material/update:")
+        elif answer is not None:
+            right = is_right(question, answer)
+            _judge(question, right)
+        if place:
+            st.page_link(f"{place.page}.py", label=place.words, icon=":material/arrow_outward:", query_params=dict(place.settings) or None)
+    return right
+
+
+def _judge(question: Question, right: bool) -> None:
+    if right:
+        progress.record(question.id)
+        st.success(f"{_('Right.')} {question.because}", icon=":material/check:")
+        return
+    if isinstance(question, Choice):
+        words, answer = _("Not this one. Try it out, then answer again."), question.options[question.right]
+    else:
+        words, answer = _("Not quite. Put the numbers into the formula, and try again."), f"{question.value:.4g}".replace("-", "−")
+    st.warning(words, icon=":material/replay:")
+    with st.popover(_("Show the answer"), type="tertiary", icon=":material/lightbulb:"):
+        st.markdown(f"**{answer}**  \n{question.because}")
 
 
 def guess(question: Choice) -> bool:
     """A question to answer *before* the experiment below it is run; whether there is an answer yet. It is explained by ``reveal``."""
     with st.container(border=True, key=f"guess-{question.id.replace('/', '-')}"):
         st.caption(f":material/help: {_('Before you run it')}")
-        answer = st.radio(
-            question.text, range(len(question.options)), index=None, format_func=lambda i: question.options[i],
-            key=f"question/{question.id}", persist_state="session",
-        )  # fmt: skip
-    return answer is not None
+        return _choose(question, _remember) is not None
 
 
 def reveal(question: Choice) -> None:
     """After the experiment: what was guessed, whether it came true, and why (``because`` with what was measured)."""
-    answer = st.session_state.get(f"question/{question.id}")
-    right = is_right(question, answer)
-    if right:
+    answer = _kept(question)
+    if is_right(question, answer):
         progress.record(question.id)
         st.success(f"{_('You guessed right.')} {question.because}", icon=":material/check:")
     elif answer is None:
@@ -98,3 +120,61 @@ def reveal(question: Choice) -> None:
     else:
         guessed = _("You guessed: {guess}").format(guess=question.options[answer])
         st.info(f"{guessed}  \n{question.because}", icon=":material/lightbulb:")
+
+
+# ---------------------------------------------------------------- the answer
+
+
+def _key(question: Question) -> str:
+    return f"question/{question.id}"
+
+
+def _kept(question: Choice) -> int | None:
+    """The answer in the session, if it still is one of the options."""
+    answer = st.session_state.get(_key(question))
+    return answer if isinstance(answer, int) and 0 <= answer < len(question.options) else None
+
+
+def _choose(question: Choice, chosen: Callable[[Question], None]) -> int | None:
+    if _kept(question) is None:
+        st.session_state.pop(_key(question), None)
+    return st.radio(
+        _label(question), range(len(question.options)), index=None, format_func=lambda i: question.options[i], key=_key(question),
+        persist_state="session", on_change=chosen, args=(question,),
+    )  # fmt: skip
+
+
+def _compute(question: Number) -> float | None:
+    return st.number_input(
+        _label(question), value=None, format="%.6g", key=_key(question), persist_state="session", placeholder=_("a number, then Enter"),
+        on_change=_answered, args=(question,),
+    )  # fmt: skip
+
+
+def _label(question: Question) -> str:
+    """With a check mark once it is solved: now, earlier, or in another tab."""
+    solved = question.id in progress.solved() or is_right(question, st.session_state.get(_key(question)))
+    return f":green[:material/check_circle:] {question.text}" if solved else question.text
+
+
+def _truth(question: Question) -> tuple[Any, ...]:
+    return (question.right, *question.options) if isinstance(question, Choice) else (float(f"{question.value:.6g}"),)
+
+
+def _remember(question: Question) -> None:
+    """For which settings the answer was given: those that were on the screen."""
+    st.session_state[f"{_key(question)}/for"] = _truth(question)
+
+
+def _answered(question: Question) -> None:
+    """Recorded before the page is drawn anew, so that what it says of the progress includes this answer."""
+    _remember(question)
+    if is_right(question, st.session_state.get(_key(question))):
+        progress.record(question.id)
+
+
+def _outdated(question: Question) -> bool:
+    """Whether an answer was given to other numbers, and is not right by these."""
+    return st.session_state.get(f"{_key(question)}/for", _truth(question)) != _truth(question) and not is_right(
+        question, st.session_state.get(_key(question))
+    )
