@@ -1,6 +1,6 @@
 """Dynamic programming in a finite decision process, sweep by sweep: policy evaluation, policy iteration, value iteration.
 
-Sutton & Barto 2018, chapter 4 (http://incompleteideas.net/book/the-book-2nd.html). A sweep updates all states at once from the values before it:
+Sutton & Barto 2018, chapter 4 (http://incompleteideas.net/book/the-book-2nd.html). A sweep updates all states at once:
 
     evaluation      V ← Σ_a π(a|s)·Σ_s' p(s'|s, a)·[r + γ·V(s')]      (4.5)
     value iteration V ← max_a      Σ_s' p(s'|s, a)·[r + γ·V(s')]      (4.10)

@@ -38,12 +38,12 @@ class Rates:
 @dataclass(frozen=True)
 class Learned:
     """``q`` (S, A); ``tries`` (S, A): how often each action was taken; ``returns`` (E,): Σ γ^t·r of each episode so far;
-    ``cut`` (E,) bool: it was cut off."""
+    ``last`` (E,): the state it stopped in, terminal unless it was cut off."""
 
     q: Floats
     tries: NDArray[np.int64]
     returns: Floats
-    cut: NDArray[np.bool_]
+    last: NDArray[np.int64]
 
     @property
     def episodes(self) -> int:
@@ -53,7 +53,7 @@ class Learned:
 def beginning(mdp: FiniteMDP) -> Learned:
     """Before the first episode."""
     table = (mdp.states, mdp.actions)
-    return Learned(np.zeros(table), np.zeros(table, np.int64), np.zeros(0), np.zeros(0, np.bool_))
+    return Learned(np.zeros(table), np.zeros(table, np.int64), np.zeros(0), np.zeros(0, np.int64))
 
 
 def learn(
@@ -64,7 +64,7 @@ def learn(
     q, tries = before.q.tolist(), before.tries.tolist()
     successors, terminal = _successors(mdp), mdp.terminal.tolist()
     begin = mdp.start.cumsum()
-    returns, cut = [], []
+    returns, last = [], []
     exponent = {"constant": 0.0, "visits": 1.0, "power": SLOWER}[rates.schedule]
     scale = rates.alpha if rates.schedule == "constant" else 1.0
     on_policy = algorithm == "sarsa"
@@ -86,10 +86,9 @@ def learn(
             steps += 1
             state, action = after, following if on_policy else _act(q[after], epsilon, draws)
         returns.append(total)
-        cut.append(not terminal[state])
-    return Learned(
-        np.array(q), np.array(tries, np.int64), np.append(before.returns, returns), np.append(before.cut, np.array(cut, np.bool_))
-    )
+        last.append(state)
+    more = np.array(returns, np.float64), np.array(last, np.int64)
+    return Learned(np.array(q), np.array(tries, np.int64), np.append(before.returns, more[0]), np.append(before.last, more[1]))
 
 
 def epsilon_greedy(q: Floats, epsilon: float) -> Floats:
