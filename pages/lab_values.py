@@ -33,8 +33,6 @@ def body() -> None:
             stamp=st.session_state.get(f"{LAB}/stamp", 0),
         )  # fmt: skip
         return
-    for remark in values_world.remarks(here):
-        st.info(remark, icon=":material/lightbulb:")
     if part == "planning":
         values_planning.draw(here)
     else:

@@ -196,6 +196,7 @@ export default function ({ data, parentElement, setStateValue }) {
     if (place) put(place)
   }
   state.map.onpointerup = state.map.onpointercancel = () => {
+    if (state.stroke === null) return // a new drawing now would swallow the click that follows
     state.stroke = null
     if (adopt()) draw()
   }

@@ -13,8 +13,7 @@ from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import grid_board, playing, setting
 from pages.components.labs.values_boards import action_cells, count_cells, scale, value_cells
-from pages.components.labs.values_world import LAB, Here, kept, take
-from pages.components.numbers import number
+from pages.components.labs.values_world import LAB, Here, explain, kept, take
 from rlhf.errors import ConfigError
 from rlhf.labs import dynamic_programming as dp
 from rlhf.labs import td_control as td
@@ -59,6 +58,7 @@ def draw(here: Here) -> None:
         _advance(course, here, best, rates, seed)
     _boards(here, course, at, shown)
     _status(here, course, at, rates, best)
+    explain(here)
     left, right = st.columns(2, gap="large")
     with left:
         _distances(course, at, best)
@@ -143,9 +143,8 @@ def _boards(here: Here, course: Course, at: int, shown: str) -> None:
             cells = count_cells(here, tries.sum(1))
         key = f"{LAB}/{name}"
         with column:
-            st.caption(
-                f"**{title}**: {_('paint here, too; they then begin anew.') if name == 'q_learning' else _('the same dice, the same world.')}"
-            )
+            note = _("paint here, too; both then begin anew.") if name == "q_learning" else _("the same world, the same dice.")
+            st.caption(f"**{title}**: {note}")
             grid_board.board(
                 key, here.rows, cells, title=title, paint=name == "q_learning", changed=lambda key=key: take(key), selected=here.selected,
                 stamp=st.session_state.get(f"{LAB}/stamp", 0) if name == "q_learning" else 0,

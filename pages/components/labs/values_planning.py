@@ -12,7 +12,7 @@ from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import grid_board, playing, setting, values_bellman, values_experiments
 from pages.components.labs.values_boards import action_cells, scale, value_cells
-from pages.components.labs.values_world import LAB, Here, kept, take
+from pages.components.labs.values_world import LAB, Here, explain, kept, take
 from pages.components.numbers import number
 from rlhf.errors import ConfigError
 from rlhf.labs import dynamic_programming as dp
@@ -44,6 +44,7 @@ def draw(here: Here) -> None:
     arrows = frame.policy if method in ("policy", "greedy") else dp.greedy(q)
     _boards(here, frame.values, q, arrows)
     _status(here, course, frame, method)
+    explain(here)
     random = method in ("value", "random")
     policy = uniform_policy(here.world.mdp) if random else frame.policy
     values_bellman.draw(here, frame.values, policy, _("the random policy") if random else _("the policy under evaluation"))

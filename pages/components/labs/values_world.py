@@ -123,7 +123,7 @@ def set_map(rows: tuple[str, ...]) -> None:
     """In a callback; the boards in the browser take it over."""
     st.session_state[f"{LAB}/map"] = rows
     st.session_state[f"{LAB}/stamp"] = st.session_state.get(f"{LAB}/stamp", 0) + 1
-    st.session_state.pop(f"{LAB}/selected", None)
+    st.session_state[f"{LAB}/selected"] = None
 
 
 def map_rows() -> tuple[str, ...]:
@@ -152,10 +152,11 @@ def current(rules: Rules) -> Here:
 def _selected(rows: tuple[str, ...]) -> grid_board.Place:
     """From the session or the link; else the first start, or the first cell that is free."""
     first = _first(rows)
-    chosen = st.session_state.get(f"{LAB}/selected") or _place(str(st.query_params.get(setting.key(LAB, "cell"), "")))
+    state = f"{LAB}/selected"
+    chosen = st.session_state[state] if state in st.session_state else _place(str(st.query_params.get(setting.key(LAB, "cell"), "")))
     if chosen is None or chosen[0] >= len(rows) or chosen[1] >= len(rows[0]):
         chosen = first
-    st.session_state[f"{LAB}/selected"] = chosen
+    st.session_state[state] = chosen
     _put_in_link("cell", f"{chosen[0] + 1}.{chosen[1] + 1}", chosen == first)
     return chosen
 
@@ -198,8 +199,17 @@ def kept(name: str, key: Any, make: Callable[[], Any]) -> Any:
     return held[1]
 
 
+def explain(here: Here) -> None:
+    """What is odd about this world, in words; below the boards, which must not move while they are painted."""
+    if here.lake:
+        words = _("This map’s moves and rewards are read from Gymnasium’s own table (`env.unwrapped.P` of FrozenLake-v1, {name}).")
+        st.caption(words.format(name=here.lake))
+    for remark in remarks(here):
+        st.info(remark, icon=":material/lightbulb:")
+
+
 def remarks(here: Here) -> list[str]:
-    """What is odd about this world, explained."""
+    """What is odd about this world."""
     rows, rules, mdp = here.rows, here.rules, here.world.mdp
     painted = "".join(rows)
     ending = ends(mdp, uniform_policy(mdp))
