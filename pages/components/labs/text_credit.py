@@ -28,8 +28,10 @@ GAMMA = setting.key(LAB, "gamma")
 SUM, ANSWER = setting.key(LAB, "sum"), setting.key(LAB, "answer")
 FIRST = ("37+48=", "085")
 ASKED = 0.9
+RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 WANTED = "wanted"
 LONGEST = 8
+SCALE = (-0.1, 1.15)  # of both plots, so that they can be compared
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ def _asked(measured: tuple[int, float, float] | None) -> Choice:
         n, sparse, dense = measured
         because = _(
             "Measured: {value}. The reward of 1 comes with the last of {n} tokens and is passed back {k} times, by 0.9 each time: "
-            "0.9^{k} = {value}. Paid digit by digit the first token has {dense}: it does not have to wait for its own part."
-        ).format(value=number(sparse), n=n, k=n - 1, dense=number(dense))
+            "0.9{raised} = {value}. Paid digit by digit the first token has {dense}: it does not have to wait for its own part."
+        ).format(value=number(sparse), n=n, k=n - 1, raised=str(n - 1).translate(RAISED), dense=number(dense))
     return Choice(
         "mdp/gamma",
         _("A right answer, 0 8 5 and the end, is paid 1 at the last of its four tokens. With γ = 0.9, what is the first token's return?"),
@@ -130,17 +132,10 @@ def _side_by_side() -> None:
         way = paid.way(rewards, gamma)
         with cell, st.container(border=True):
             st.markdown(f"**{_('At the end: `correct`') if name == 'correct' else _('Per token: `digits`')}**")
-            charts.still(_scaled(way), key=f"mdp/{name}")
+            charts.still(way_back.figure(way, height=220, scale=SCALE), key=f"mdp/{name}")
             way_back.table(way)
             block(_sum_line(way))
     st.info(_lesson(paid), icon=":material/lightbulb:")
-
-
-def _scaled(way: WayBack):
-    """Both on one scale, so that they can be compared."""
-    made = way_back.figure(way, height=220)
-    made.update_layout(yaxis={"range": [-0.1, 1.15]})
-    return made
 
 
 def _sum_line(way: WayBack) -> str:

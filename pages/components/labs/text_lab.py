@@ -24,6 +24,8 @@ from rlhf.errors import PlaygroundError
 from rlhf.labs.text_world import returns
 from rlhf.rewards import REWARDS
 
+POSITION, CLICKED = f"{LAB}/position", f"{LAB}/clicked"
+LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 LAST = f"{LAB}/last"  # what the questions ask about: rewards and γ of the text that was shown last
 
 
@@ -39,19 +41,17 @@ def body() -> None:
 
 
 def _write() -> None:
-    scene = text_scene.scene()
-    here = walks.walk(scene)
-    walks.move(scene, here)
-    walks.remember(scene, here)
     left, right = st.columns([3, 2], gap="large")
     with left:
+        scene = text_scene.scene()
+        here = walks.walk(scene)
+        walks.move(scene, here)
+        walks.remember(scene, here)
         state = st.container()
         _buttons(scene, here)
-        st.markdown(f"##### {_('Every branch so far')}")
-        text_tree.draw(scene, here)
-        _under_the_tree(here)
     with right:
         _actions(scene, here)
+    _tree(scene, here)
     st.markdown(f"##### {_('The reward is carried back')}")
     _carry_back(scene, here, state)
 
@@ -71,12 +71,14 @@ def _buttons(scene: Scene, here: Walk) -> None:
         st.rerun()
 
 
-def _under_the_tree(here: Walk) -> None:
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        if len(here.logprobs):
+def _tree(scene: Scene, here: Walk) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+        st.markdown(f"**{_('Every branch so far')}**", width="content")
+        if here.logprobs:
             st.button(_("Clear"), icon=":material/delete_sweep:", key="mdp/clear", on_click=walks.forget, type="tertiary")
-        words = _("A chip is a state, the darker the likelier its token was. Click one to go there; {n} branches are kept at most.")
-        st.caption(words.format(n=walks.MOST_LEAVES))
+    text_tree.draw(scene, here)
+    words = _("A chip is a state, the darker the likelier its token was. Click one to go there. At most {n} branches are kept.")
+    st.caption(words.format(n=walks.MOST_LEAVES))
 
 
 def _actions(scene: Scene, here: Walk) -> None:
@@ -117,7 +119,7 @@ def _landed(scene: Scene, here: Walk, end: str) -> None:
 
 def _carry_back(scene: Scene, here: Walk, state: DeltaGenerator) -> None:
     """γ, the critic, and what is known at each position; also draws the text above, coloured by the return."""
-    left, right = st.columns([2, 3], gap="large")
+    left, right = st.columns(2, gap="large")
     with left:
         gamma = way_back.gamma_slider()
         values = text_critic.values(scene, here.at, text_critic.choose(scene))
@@ -133,45 +135,46 @@ def _carry_back(scene: Scene, here: Walk, state: DeltaGenerator) -> None:
         t = _state(text.strings[:start], way)
     with left:
         if here.at:
-            _numbers(way, min(t, len(here.at) - 1))
+            _numbers(way, t)
     with right:
         if not rewards:
             st.caption(_("Nothing has been paid yet: every reward before the end is 0. Write on until the text is over."))
         if rewards or values is not None:
             charts.still(way_back.figure(way), key="mdp/way-back")
         if here.at:
-            way_back.table(way)
+            way_back.table(way, _pick_row)
 
 
 def _state(prompt: Sequence[str], way: WayBack) -> int:
-    """The state as tokens; → the position that is chosen."""
+    """The state as tokens, coloured by their returns; → the position that is chosen, there or in the table."""
     n = len(way.strings)
-    label = _("State s_{n}: the prompt and {n} chosen tokens").format(n=n)
-    rows = [TokenRow(prompt, label=f"{label} · {_('prompt')}")]
-    tips = [
-        "\n".join(
-            [
-                f"t = {t}",
-                f"{_('probability')} {number(math.exp(p), 'share')}",
-                *([f"G {number(float(way.returns[t]))}"] if len(way.rewards) else []),
-            ]
-        )
-        for t, p in enumerate(way.logprobs)
-    ]
-    rows.append(TokenRow(way.strings, [float(g) for g in way.returns], tips, _("chosen so far") if n else _("chosen so far: nothing yet")))
-    chosen = st.session_state.get(f"{LAB}/position", 0)
-    at = min(chosen, n - 1) if n else None
+    label = _("State s{n}: the prompt").format(n=str(n).translate(LOWERED))
+    chosen = _("and {n} chosen tokens").format(n=n) if n else _("and no token yet")
+    returned = [float(g) for g in way.returns]
+    rows = [TokenRow(prompt, label=label), TokenRow(way.strings, returned, _tips(way), chosen)]
+    at = min(st.session_state.get(POSITION, 0), n - 1)
     clicked = token_rows(
-        rows, key="mdp-state", selected=None if at is None else (1, at), legend=_("return G") if len(way.rewards) else "",
-        limit=max(map(abs, way.returns), default=0.0),
-    )  # fmt: skip
-    if clicked and clicked[0] == 1:
-        at = st.session_state[f"{LAB}/position"] = clicked[1]
-    return at or 0
+        rows, key="mdp-state", selected=(1, at), legend=_("return G") if returned else "", limit=max(map(abs, returned), default=0.0)
+    )
+    if clicked and clicked[0] == 1 and st.session_state.get(CLICKED) != clicked:
+        at = st.session_state[POSITION] = clicked[1]
+    st.session_state[CLICKED] = clicked
+    return at
+
+
+def _tips(way: WayBack) -> list[str]:
+    tips = [f"t = {t}\n{_('probability')} {number(math.exp(p), 'share')}" for t, p in enumerate(way.logprobs)]
+    return [f"{tip}\nG {number(float(way.returns[t]))}" if len(way.returns) else tip for t, tip in enumerate(tips)]
+
+
+def _pick_row() -> None:
+    rows = st.session_state[way_back.TABLE]["selection"]["rows"]
+    if rows:
+        st.session_state[POSITION] = rows[0]
 
 
 def _numbers(way: WayBack, t: int) -> None:
-    words = _("At position t = {t}. Click another token of the text for its numbers.")
+    words = _("At position t = {t}. Click another token, or a row of the table, for its numbers.")
     st.caption(words.format(t=t))
     way_back.formula(way, t)
 
@@ -190,9 +193,9 @@ def questions() -> list[Question]:
         ),
         Number(
             "mdp/first", _("A text of {n} tokens gets a reward of 1 at its last one. With γ = {gamma}, what is the return of the first?")
-            .format(n=length, gamma=number(gamma)), value,
-            _("The reward is passed back {k} times: {gamma}^{k} = {value}. With γ = 1 it would be 1 for every token.")
-            .format(k=length - 1, gamma=number(gamma), value=number(value)),
+            .format(n=length, gamma=f"{gamma:g}"), value,
+            _("The reward is passed back {k} times: {gamma}{raised} = {value}. With γ = 1 it would be 1 for every token.")
+            .format(k=length - 1, raised=str(length - 1).translate(text_credit.RAISED), gamma=f"{gamma:g}", value=number(value)),
         ),
         Choice(
             "mdp/blame", _("γ = 1, and the one reward comes at the end. One digit is wrong. Which token gets the smallest return?"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from pages.components.latex import block, result, tex
 from pages.components.numbers import number
 from rlhf.labs.mdp import Floats
 
+TABLE = "mdp/table"
 VALUE_COLOUR = theme.ORANGE  # PPO's: its critic
 
 
@@ -46,38 +48,47 @@ def labels(strings: Sequence[str]) -> list[str]:
     return [(text if len(text) <= 12 else text[:11] + "…").replace("<", "‹").replace("&", "＆") for text in seen]
 
 
-def figure(way: WayBack, *, height: int = 250) -> go.Figure:
-    """Bars: what each token is paid; line: the return; dashed: what the critic expected."""
+def figure(way: WayBack, *, height: int = 250, scale: tuple[float, float] | None = None) -> go.Figure:
+    """Bars: what each token is paid; line: the return; dotted: what the critic expected. ``scale``: of the vertical axis.
+
+    Built in one go: plotly takes several times as long to change a figure.
+    """
     is_dark = theme.dark()
     x = list(range(len(way.strings)))
     blue, grey, orange = (theme.on_ground(colour, is_dark) for colour in (theme.BLUE, theme.GREY, VALUE_COLOUR))
-    made = go.Figure()
+    data: list[dict[str, Any]] = []
     if len(way.rewards):
-        made.add_bar(x=x, y=list(way.rewards), name=_("reward r"), marker={"color": grey}, width=0.35, hovertemplate="r = %{y:.3g}")
-        made.add_scatter(
-            x=x, y=way.returns, name=_("return G"), mode="lines+markers", line={"color": blue, "width": 2}, marker={"size": 8},
-            hovertemplate="G = %{y:.3g}",
-        )  # fmt: skip
+        bars = {"type": "bar", "name": _("reward r"), "marker": {"color": grey}, "width": 0.35, "hovertemplate": "r = %{y:.3g}"}
+        data += [{**bars, "x": x, "y": list(way.rewards)}, _line(_("return G"), "G", x, way.returns, blue, "solid")]
+    ends = labels(way.strings)
     if way.expected is not None:
-        made.add_scatter(
-            x=list(range(len(way.expected))), y=way.expected, name=_("critic V(s)"), mode="lines+markers",
-            line={"color": orange, "width": 2, "dash": "dot"}, marker={"size": 7}, hovertemplate="V = %{y:.3g}",
-        )  # fmt: skip
-    shown = [*way.rewards, *way.returns, *([] if way.expected is None else way.expected), 0.0]
-    room = 0.12 * ((max(shown) - min(shown)) or 1.0)
-    ends = [*labels(way.strings), *([_("end")] if way.expected is not None and len(way.rewards) else [])]
-    made.update_layout(
-        template=theme.template(is_dark), height=height, hovermode="x unified",
-        xaxis={
-            "tickvals": list(range(len(ends))), "ticktext": ends, "tickangle": 0 if len(ends) <= 10 else -60,
-            "range": [-0.5, len(ends) - 0.5],
+        data.append(_line(_("critic V(s)"), "V", list(range(len(way.expected))), way.expected, orange, "dot"))
+        ends += [_("end") if len(way.rewards) else "?"]
+    axis = {"tickvals": list(range(len(ends))), "ticktext": ends, "tickangle": 0 if len(ends) <= 10 else -60}
+    return go.Figure(
+        data=data,
+        layout={
+            "template": theme.template(is_dark), "height": height, "hovermode": "x unified",
+            "xaxis": {**axis, "range": [-0.5, len(ends) - 0.5]}, "yaxis": {"range": scale or _scale(way)},
         },
-        yaxis={"range": [min(shown) - room, max(shown) + room]},
     )  # fmt: skip
-    return made
 
 
-def table(way: WayBack) -> None:
+def _line(name: str, symbol: str, x: list[int], y: Floats, colour: str, dash: str) -> dict[str, Any]:
+    style = {"mode": "lines+markers", "line": {"color": colour, "width": 2, "dash": dash}, "marker": {"size": 8}}
+    return {"type": "scatter", "name": name, "x": x, "y": y.tolist(), "hovertemplate": f"{symbol} = %{{y:.3g}}", **style}
+
+
+def _scale(way: WayBack) -> tuple[float, float]:
+    """All that is drawn and 0; where all is 0, up to 1."""
+    shown = [0.0, *way.rewards, *way.returns, *([] if way.expected is None else way.expected)]
+    low, high = min(shown), max(shown)
+    high = high if high > low else 1.0
+    return low - 0.12 * (high - low), high + 0.12 * (high - low)
+
+
+def table(way: WayBack, on_row: Callable[[], None] | None = None) -> None:
+    """``on_row`` is called when a row is chosen: ``st.session_state[TABLE]`` says which."""
     rows = range(len(way.strings))
     columns: dict[str, Sequence[object]] = {
         "t": list(rows), _("token"): labels(way.strings), "π(a|s)": [number(math.exp(p), "share") for p in way.logprobs],
@@ -89,12 +100,18 @@ def table(way: WayBack) -> None:
         columns["V(s)"] = [number(float(way.expected[t])) for t in rows]
         if len(way.rewards):
             columns["G − V"] = [number(float(way.returns[t] - way.expected[t]), sign=True) for t in rows]
-    st.dataframe(pd.DataFrame(columns), hide_index=True, height="content" if len(rows) <= 12 else 420)
+    frame = pd.DataFrame(columns)
+    height = "content" if len(rows) <= 12 else 420
+    if on_row is None:
+        st.dataframe(frame, hide_index=True, height=height)
+    else:
+        st.dataframe(frame, hide_index=True, height=height, key=TABLE, on_select=on_row, selection_mode="single-row")
 
 
 def formula(way: WayBack, t: int) -> None:
     """The numbers of position ``t``."""
-    lines = [rf"\log\pi(a_{{{t}}}\mid s_{{{t}}})=\log {result(math.exp(way.logprobs[t]))}={result(way.logprobs[t])}"]
+    block(rf"\log\pi(a_{{{t}}}\mid s_{{{t}}})=\log {result(math.exp(way.logprobs[t]))}={result(way.logprobs[t])}")
+    lines = []
     if len(way.rewards):
         lines += return_lines(way.rewards, way.returns, way.gamma, t)
         if way.expected is not None:
@@ -102,7 +119,8 @@ def formula(way: WayBack, t: int) -> None:
             lines.append(rf"G_{{{t}}}-V(s_{{{t}}})={result(g)}-{tex(v)}={result(g - v)}")
     elif way.expected is not None:
         lines.append(rf"V(s_{{{t}}})={result(float(way.expected[t]))}")
-    block(*lines)
+    if lines:
+        block(*lines)
 
 
 def return_lines(rewards: Sequence[float], returns: Floats, gamma: float, t: int) -> list[str]:

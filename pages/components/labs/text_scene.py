@@ -32,12 +32,10 @@ LONGEST = {"sums": (4, 8), "story": (16, 48)}
 
 def scene() -> Scene:
     """Draw the settings. Raises ``PlaygroundError`` where a text cannot be written with them."""
-    left, right = st.columns([2, 3], gap="medium", vertical_alignment="bottom")
-    with left:
-        side = _model()
+    side = _model()
     frozen = models.wait(side)
     kind = side.model if side.model in EMBEDDED_MODELS else "chat" if frozen.loaded.chat else "text"
-    with right, st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         prompt = _prompt(kind)
     with st.expander(_("Reward, lengths, seed"), icon=":material/tune:"):
         cells = st.columns(2, gap="medium")
