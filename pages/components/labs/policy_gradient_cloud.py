@@ -53,7 +53,7 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
             "gradient, a diamond the middle of a cloud. {axes}"
         )
         st.caption(words.format(n=batch.n, axes=_axes_in_words(world)))
-        _reveal(found, batch)
+        _reveal(world, batch, found)
     st.markdown(f"##### {_('Bias and variance, measured')}")
     _table(world, batch, found)
     beside, one = st.columns(2, gap="large")
@@ -73,9 +73,10 @@ def _formula(world: World, batch: Batch) -> None:
     """The exact gradient and, on a bandit, the exact variance, with their numbers."""
     exact = policy_gradient.gradient(world.task, world.policy)
     if world.rewards is None:
+        size = result(length) if (length := float(np.linalg.norm(exact))) > estimators.ROUNDING else "0"
         block(
             rf"J(\theta)={result(estimators.mean_return(world))}",
-            rf"\lVert\nabla J\rVert={result(float(np.linalg.norm(exact)))}\quad\text{{({_('exact')}, {exact.size} {_('logits')})}}",
+            rf"\lVert\nabla J\rVert={size}\quad\text{{({_('exact')}, {exact.size} {_('logits')})}}",
         )
         return
     policy, rewards, noise = world.policy[0], world.rewards, world.task.noise
@@ -147,7 +148,7 @@ def _axes_in_words(world: World) -> str:
     return _("The axes are the two logits with the largest gradients.")
 
 
-def _reveal(found: policy_gradient.Cloud, batch: Batch) -> None:
+def _reveal(world: World, batch: Batch, found: policy_gradient.Cloud) -> None:
     plain, shifted, best = (found.measured[name] for name in ("to_go", "constant", "advantage"))
     listed = estimators.names()
     tightest = min(found.measured, key=lambda name: found.measured[name].variance)
@@ -158,9 +159,12 @@ def _reveal(found: policy_gradient.Cloud, batch: Batch) -> None:
     )
     remark = _(", which is not in the right place") if not found.measured[tightest].within_chance else ""
     because = words.format(
-        plain=number(plain.bias), b=number(batch.constant), shifted=number(shifted.bias), chance=number(shifted.bias_error),
-        before=number(plain.variance), after=number(shifted.variance), best=number(best.variance), tightest=listed[tightest], remark=remark,
+        plain=estimators.shown(plain.bias), b=number(batch.constant), shifted=estimators.shown(shifted.bias),
+        chance=estimators.shown(shifted.bias_error), before=estimators.shown(plain.variance), after=estimators.shown(shifted.variance),
+        best=estimators.shown(best.variance), tightest=listed[tightest], remark=remark,
     )  # fmt: skip
+    if not world.discounted and world.task.gamma < 1:
+        because += " " + _("All but the whole return are off their place, with or without a baseline, because γ^t is left out.")
     question.reveal(_question(because))
 
 
@@ -182,15 +186,15 @@ def _table(world: World, batch: Batch, found: policy_gradient.Cloud) -> None:
         row = {
             _("Estimator"): words,
             _("Bias, exactly"): estimators.bias_words(exact[name], name),
-            _("Bias, measured"): f"{number(m.bias)} ± {number(m.bias_error)}",
+            _("Bias, measured"): f"{estimators.shown(m.bias)} ± {estimators.shown(m.bias_error)}",
             _("is it chance?"): _("may be") if m.within_chance else _("no"),
-            _("Variance"): f"{number(m.variance)} ± {number(m.variance_error)}",
+            _("Variance"): f"{estimators.shown(m.variance)} ± {estimators.shown(m.variance_error)}",
         }
         if closed:
-            row[_("Variance, exactly")] = number(closed[name])
-        row[_("relative")] = number(m.variance / plain, "share") if plain > 0 else "–"
-        row[_("Typical error")] = number(math.sqrt(m.bias**2 + m.variance))
-        row[_("Uphill")] = number(m.uphill, "share")
+            row[_("Variance, exactly")] = estimators.shown(closed[name])
+        row[_("relative")] = number(m.variance / plain if m.variance > estimators.ROUNDING else 0.0, "share") if plain > 0 else "–"
+        row[_("Typical error")] = estimators.shown(math.sqrt(m.bias**2 + m.variance))
+        row[_("Uphill")] = number(m.uphill, "share") if np.linalg.norm(found.exact) > estimators.ROUNDING else "–"
         rows.append(row)
     st.dataframe(pd.DataFrame(rows), hide_index=True)
     st.caption(

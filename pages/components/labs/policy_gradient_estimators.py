@@ -18,6 +18,7 @@ COLOURS = {
     "return": theme.VERMILLION, "to_go": theme.ORANGE, "constant": theme.PURPLE, "mean": theme.SKY, "advantage": theme.BLUE,
     "critic": theme.GREEN,
 }  # fmt: skip
+ROUNDING = 1e-12
 LARGE = 5.0  # a baseline this many times farther off than the mean return is worth a word
 
 
@@ -95,8 +96,13 @@ def two() -> tuple[str, str]:
     return first, second
 
 
+def shown(value: float) -> str:
+    """A number; 0 where it is no more than rounding."""
+    return number(value if abs(value) > ROUNDING else 0.0)
+
+
 def bias_words(bias: float, name: str) -> str:
     """The exact bias of an estimator, and why it is what it is where that is not plain."""
-    if bias > 1e-10:
+    if bias > ROUNDING:
         return f"{number(bias)}: {_('V̂ is not V') if name == 'critic' else _('γ^t is left out')}"
     return "0"

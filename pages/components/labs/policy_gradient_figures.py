@@ -166,7 +166,7 @@ def against_baseline(world: World, batch: Batch) -> None:
 def critic(world: World, found: policy_gradient.Cloud) -> None:
     """What the critic believes, cell by cell, against the exact values."""
     is_dark = theme.dark()
-    live = np.flatnonzero(~world.task.mdp.terminal)
+    live = np.flatnonzero(policy_gradient.visits(world.task, world.policy).sum(0) > 1e-9)
     exact = policy_gradient.values(world.task, world.policy[None])[0, 0]
     low, high = float(min(exact[live].min(), found.critic[live].min())), float(max(exact[live].max(), found.critic[live].max()))
     st.markdown(f"**{_('What the critic has learned')}**")
@@ -192,4 +192,9 @@ def critic(world: World, found: policy_gradient.Cloud) -> None:
         yaxis={"title": {"text": _("learned V̂")}},
     )
     charts.still(figure, key=f"{LAB}/critic-figure")
-    st.caption(_("A dot a cell; on the line the critic is right. Let it learn from more batches, and the bias of its estimate goes down."))
+    st.caption(
+        _(
+            "A dot for each cell that is ever entered; on the line the critic is right. Let it learn from more batches, and the bias of "
+            "its estimate goes down."
+        )
+    )

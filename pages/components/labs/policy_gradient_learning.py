@@ -76,7 +76,7 @@ def _formula(world: World, rate: float) -> None:
     state, action = (int(i) for i in np.unravel_index(np.abs(exact).argmax(), exact.shape))
     name, logit, slope = world.logit_name(state, action), float(world.logits[state, action]), float(exact[state, action])
     step = rf"{name}:\;{result(logit)}+{tex(rate)}\cdot{tex(slope)}={result(logit + rate * slope)}"
-    st.latex(rf"\theta\leftarrow\theta+\eta\,\hat g,\qquad {step}\quad\text{{({_('first exact step')})}}")
+    st.latex(rf"\theta\leftarrow\theta+\eta\,\hat g,\qquad {step}\quad\text{{({_('exact')})}}")
 
 
 def _question(found: policy_gradient.Learning | None = None) -> question.Choice:

@@ -97,7 +97,7 @@ def _bars(name: str, title: str, default: Sequence[float], highest: float, colou
 
 
 def _presets(arms: int) -> list[tuple[str, str, Sequence[float], Sequence[float]]]:
-    worst = [-HIGHEST_LOGIT] * (arms - 1) + [HIGHEST_LOGIT]
+    worst = [-5.0] * (arms - 1) + [5.0]
     return [
         ("start", _("Start"), REWARDS[:arms], LOGITS[:arms]),
         ("centred", _("Around 0"), [round(r - 1.2, 1) for r in REWARDS[:arms]], LOGITS[:arms]),
