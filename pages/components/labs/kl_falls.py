@@ -178,13 +178,14 @@ def _plane(path: Floats, beta: float, found: dict[int, int | None]) -> go.Figure
 def _question(path: Floats | None) -> Choice:
     because = ""
     if path is not None:
-        ways = dd.ways(path)
+        ways, h = dd.ways(path), path[-1] - path[0]
+        fell = int((h[:, dd.CHOSEN] > h[:, dd.REJECTED]).sum())
         because = _(
-            "The chosen answer's probability fell in {down} of {all} models, though the loss fell in every one. Descent moves θ along "
+            "The chosen answer's probability fell in {down} of {all} models, though the loss fell in {fell}. Descent moves θ along "
             "φ_w − φ_l. An answer outside the pair whose features point even further that way gains more than the chosen one, and the "
             "probabilities must still sum to 1. With 0 shared features nothing outside the pair is touched, and the chosen "
             "answer always rises."
-        ).format(down=int((ways == dd.BOTH_DOWN).sum()), all=len(ways))
+        ).format(down=int((ways == dd.BOTH_DOWN).sum()), all=len(ways), fell=fell)
     return Choice(
         "kl/falls",
         _("The loss of a pair falls at each step. What happens to the probability of the *chosen* answer?"),

@@ -66,7 +66,7 @@ def draw() -> None:
             )
             st.info(words, icon=":material/block:")
             return
-        question = _question(kind, None)
+        question = _question(example, kind, None)
         if not guess(question):
             st.caption(_("Answer, then train."))
             return
@@ -111,8 +111,8 @@ def _show(example: Example, setup: et.Setup, kind: str, paths: dict[str, Floats]
         grouped(example.names, {"π∗": (best.policy, theme.GREY), **now}, "kl/training/bars", height=260)
     charts.still(_curves(best, paths, step), key="kl/training/distance")
     if step == setup.steps:
-        _ends(example, setup, kind, best, paths)
-        reveal(_question(kind, _measured(best, paths)))
+        _ends(example, setup, best, paths)
+        reveal(_question(example, kind, _measured(best, paths)))
 
 
 def _triangle(example: Example, best: ko.Optimum, paths: dict[str, Floats], step: int) -> go.Figure:
@@ -161,7 +161,7 @@ def _measured(best: ko.Optimum, paths: dict[str, Floats]) -> dict[str, float]:
     return {name: float(np.abs(np.exp(path[-1]) - best.policy).max()) for name, path in paths.items()}
 
 
-def _ends(example: Example, setup: et.Setup, kind: str, best: ko.Optimum, paths: dict[str, Floats]) -> None:
+def _ends(example: Example, setup: et.Setup, best: ko.Optimum, paths: dict[str, Floats]) -> None:
     off = _measured(best, paths)
     rows = []
     for name, path in paths.items():
@@ -180,10 +180,13 @@ def _ends(example: Example, setup: et.Setup, kind: str, best: ko.Optimum, paths:
         _("within {tolerance}").format(tolerance="1e−6"),
     ]
     st.dataframe(pd.DataFrame(rows, columns=columns), hide_index=True)
-    _grpo_end(example, setup, kind, paths["grpo"])
+    if late := [TITLES[name] for name in paths if name != "grpo" and off[name] > TOLERANCE]:
+        words = _("Not there yet: {names}. It only needs more steps or a larger η; an unlikely answer learns slowly from a plain gradient.")
+        st.caption(words.format(names=", ".join(late)))
+    _grpo_end(example, setup, paths["grpo"])
 
 
-def _grpo_end(example: Example, setup: et.Setup, kind: str, path: Floats) -> None:
+def _grpo_end(example: Example, setup: et.Setup, path: Floats) -> None:
     """GRPO's own end, by its closed form, and how near it came to that one."""
     end = np.exp(path[-1])
     sigma = et.spread(end, example.rewards) if setup.scaled else 1.0
@@ -200,8 +203,9 @@ def _grpo_end(example: Example, setup: et.Setup, kind: str, path: Floats) -> Non
         st.caption(words.format(name=example.names[int(end.argmax())]))
 
 
-def _question(kind: str, off: dict[str, float] | None) -> Choice:
+def _question(example: Example, kind: str, off: dict[str, float] | None) -> Choice:
     because = ""
+    equal = np.ptp(example.rewards[example.reference > 0]) == 0
     if off is not None:
         near = ", ".join(f"{TITLES[name]} {number(gap)}" for name, gap in off.items())
         why = {
@@ -216,11 +220,13 @@ def _question(kind: str, off: dict[str, float] | None) -> Choice:
             "corrected": _("With the KL's own gradient and no division GRPO maximises the same objective as the others."),
             "scaled": _("Dividing the reward by σ makes β into β·σ, and σ is whatever it is at the end: another optimum."),
         }[kind]
+        if equal:
+            why = _("The rewards are equal, so the reference is π∗ already and there is nothing to learn.")
         because = _("Largest difference of a probability from π∗: {near}. {why}").format(near=near, why=why)
     return Choice(
         "kl/training",
         _("All four have the same β. Which of them end at π∗?"),
         [_("All four"), _("All but GRPO"), _("Only REINFORCE and PPO, which have a reward"), _("Only DPO, which was derived from π∗")],
-        0 if kind == "corrected" else 1,
+        0 if kind == "corrected" or equal else 1,
         because,
     )
