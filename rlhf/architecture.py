@@ -72,6 +72,11 @@ class Architecture:
         places = 0 if self.gated else self.context * self.hidden
         return words + places + self.layers * self.layer_parameters + self.hidden * (1 if self.gated else 2)
 
+    @property
+    def scorer_parameters(self) -> int:
+        """Weights of the same network with one output in the place of the vocabulary: a reward model, or a critic of its own."""
+        return self.parameters - (0 if self.tied else self.vocabulary * self.hidden) + self.hidden
+
     def lora_parameters(self, rank: int) -> int:
         """Weights of an adapter on all projections: r·(in + out) of each."""
         d, a, kv, i = self.hidden, self.attention, self.kv_width, self.intermediate

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -36,6 +37,8 @@ ITEMS = 256  # different texts to make the batches from, if there are so many
 def main() -> int:
     """Reads the order from standard input; the last line of standard output is the result, or what went wrong."""
     order = json.load(sys.stdin)
+    if hasattr(os, "nice"):
+        os.nice(10)  # whoever trains or reads a page comes first
     for name in CONFIGS:
         importlib.import_module(f"rlhf.algorithms.{name}")
     try:

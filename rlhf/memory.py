@@ -228,18 +228,18 @@ def standing(config: Config, model: Architecture, parameters: int, device: str) 
         "reference": parameters * numbers.bytes if config.needs_reference and not numbers.rank else 0,
         "critic": head * 4,
         # any network can be chosen; one of the policy's own size is the usual choice
-        "reward_model": parameters * (2 if device == "cuda" else 4) if scores_by_network(config) else 0,
+        "reward_model": model.scorer_parameters * (2 if device == "cuda" else 4) if scores_by_network(config) else 0,
         "optimizer": 2 * (learn * numbers.adapter + head * 4),
     }
 
 
 def moments(config: Config, model: Architecture, device: str, prompt: int, answer: int, parameters: int = 0) -> list[Moment]:
     """A step of the config's algorithm in this app, in order. ``parameters``: where they are counted better than the architecture says."""
-    parameters = parameters or model.parameters
+    scores = isinstance(config, RewardModelConfig)  # which has no output for each word
+    parameters = model.scorer_parameters if scores else parameters or model.parameters
     numbers, shape = numbers_of(config, device), shape_of(config, prompt, answer)
     always = standing(config, model, parameters, device)
     gradients = trained(model, parameters, numbers) * numbers.adapter
-    scores = isinstance(config, RewardModelConfig)  # which has no output for each word
     found: list[Moment] = []
 
     def moment(name: str, **parts: int) -> None:

@@ -16,7 +16,7 @@ from rlhf import memory
 from rlhf.algorithms import make_config
 from rlhf.architecture import Architecture
 from rlhf.config import Config, OnlineConfig, PairsConfig, RewardModelConfig, model_reward
-from rlhf.memory import Moment, Numbers
+from rlhf.memory import Moment
 
 Role = Literal["policy", "reference", "reward_model", "critic"]
 
@@ -95,14 +95,15 @@ class Network:
 def networks(config: Config, model: Architecture, textbook: bool = False) -> list[Network]:
     """The networks that a method asks for, from what its config says of itself; a reward model is one only where a network scores."""
     whole, rank = model.parameters, config.lora_rank if config.tuning == "lora" else 0
+    scorer = model.scorer_parameters / whole
     adapter = model.lora_parameters(rank) / whole if rank else 0.0
-    found = [Network("policy", True, 1 + adapter)]
+    found = [Network("policy", True, (scorer if isinstance(config, RewardModelConfig) else 1) + adapter)]
     if config.needs_reference:
         found.append(Network("reference", False, 1.0 if textbook or not rank else 0.0))
     if memory.scores_by_network(config):
-        found.append(Network("reward_model", False, 1.0))
+        found.append(Network("reward_model", False, scorer))
     if memory.has_critic(config):
-        found.append(Network("critic", True, 1 + adapter if textbook else (model.hidden + 1) / whole))
+        found.append(Network("critic", True, scorer + adapter if textbook else (model.hidden + 1) / whole))
     return found
 
 
@@ -118,18 +119,18 @@ def moments(config: Config, model: Architecture, setting: Setting, textbook: boo
 def _separate(moment: Moment, config: Config, model: Architecture, setting: Setting, device: str) -> Moment:
     """The same moment where every role has a network of its own, and nothing is copied to sample faster."""
     numbers = memory.numbers_of(config, device)
-    learn = memory.trained(model, model.parameters, numbers)
     parts = {part: size for part, size in moment.parts.items() if part not in ("copies", "critic")}
     if config.needs_reference:
         parts["reference"] = model.parameters * numbers.bytes
     if memory.scores_by_network(config):
-        parts["reward_model"] = model.parameters * numbers.bytes
+        parts["reward_model"] = model.scorer_parameters * numbers.bytes
     if memory.has_critic(config):
-        head = moment.parts["critic"]
-        parts["critic"] = model.parameters * numbers.bytes + (learn * numbers.adapter if numbers.rank else 0)
-        parts["optimizer"] = parts["optimizer"] - 2 * head + 2 * learn * numbers.adapter
+        whole = model.scorer_parameters
+        learn = memory.trained(model, whole, numbers)
+        parts["critic"] = whole * numbers.bytes + (learn * numbers.adapter if numbers.rank else 0)
+        parts["optimizer"] += 2 * (learn * numbers.adapter - moment.parts["critic"])
         if "gradients" in parts:
-            parts["gradients"] *= 2
+            parts["gradients"] += learn * numbers.adapter
         if moment.name == "update":
             shape = memory.shape_of(config, setting.prompt, setting.answer)
             parts["activations"] += memory.activations(model, shape, numbers)
@@ -139,11 +140,3 @@ def _separate(moment: Moment, config: Config, model: Architecture, setting: Sett
 def fullest(method: str, model: Architecture, setting: Setting, textbook: bool = False, device: str = "cpu") -> Moment:
     """The moment at which a method needs most. Raises ``ConfigError`` for a setting that the app's config refuses."""
     return memory.fullest(moments(config_of(method, setting), model, setting, textbook, device))
-
-
-def scores(config: Config) -> bool:
-    """Whether what is trained scores texts and writes none."""
-    return isinstance(config, RewardModelConfig)
-
-
-__all__ = ["METHODS", "Moment", "Network", "Numbers", "Setting", "config_of", "fullest", "moments", "networks", "scores"]
