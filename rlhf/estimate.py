@@ -1,6 +1,6 @@
 """What a run will take, before it starts: memory and time, from the model's files and the config, without torch.
 
-Memory is added up from its parts (see `memory_parts`). Time is measured where it can be: earlier runs of the same model and algorithm
+Memory is that of a step's fullest moment (`rlhf.memory`). Time is measured where it can be: earlier runs of the same model and algorithm
 in the runs folder say how long a step takes here, and the work of the two configs is compared. With no such run the figure is rough.
 """
 
@@ -18,9 +18,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from rlhf import architecture, memory
+from rlhf.architecture import PUBLISHED, Architecture
 from rlhf.catalogue import CATALOGUE, model_path
-from rlhf.config import Config, OfflineConfig, OnlineConfig, PairsConfig, RewardModelConfig, RRHFConfig
-from rlhf.errors import PlaygroundError
+from rlhf.config import Config, OfflineConfig, OnlineConfig, PairsConfig, RRHFConfig
+from rlhf.errors import ConfigError, PlaygroundError
 from rlhf.preferences import Dataset, Demonstration, Item, PreferencePair
 
 if TYPE_CHECKING:
@@ -51,6 +53,16 @@ class ModelFacts:
     kv_width: int = 0
     local: bool = False
     download_mb: int = 0
+    architecture: Architecture | None = None
+
+    @property
+    def sizes(self) -> Architecture:
+        """The architecture; where it is not known, one as models of about this size have it."""
+        if self.architecture:
+            return self.architecture
+        layers, hidden = self.layers or 24, self.hidden or 896
+        width = max(1, (self.kv_width or 2 * hidden) // 2)
+        return Architecture(layers, hidden, 1, 1, width, 3 * hidden, self.vocabulary or 100_000, context=self.context)
 
 
 @dataclass(frozen=True)
@@ -111,11 +123,15 @@ def model_facts(model: str) -> ModelFacts:
     entry = CATALOGUE.get(model)
     known = entry.parameters if entry else None
     if folder is None:
-        return ModelFacts(known, download_mb=entry.download_mb if entry else 0)
+        return ModelFacts(known, download_mb=entry.download_mb if entry else 0, architecture=PUBLISHED.get(model))
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return ModelFacts(known)
+    try:
+        sizes = architecture.read(config)
+    except ConfigError:  # of another kind: its figures are rough
+        sizes = None
     config = config.get("text_config") or config
 
     def number(*names: str) -> int:
@@ -131,6 +147,7 @@ def model_facts(model: str) -> ModelFacts:
         context=number("max_position_embeddings", "n_positions", "n_ctx"),
         kv_width=2 * kv_heads * (number("head_dim") or hidden // heads),
         local=True,
+        architecture=sizes,
     )
 
 
@@ -276,36 +293,18 @@ def measured(run: Run, config: Config, prompt_tokens: float, answer_tokens: floa
 def memory_parts(
     config: Config, facts: ModelFacts, device: str, prompt_tokens: float = 16, longest_answer: int | None = None
 ) -> dict[str, int] | None:
-    """Bytes by purpose, for a model whose size is known. ``longest_answer``: tokens; not given: as long as the config allows.
+    """Bytes by purpose at the fullest moment of a step (see ``rlhf.memory``), for a model whose size is known.
 
-    weights: P numbers of 4 bytes (2 in bfloat16); reference: as much again in full tuning, nothing with LoRA; optimizer: gradient and
-    AdamW's two moments of each trained number; activations: about 24 numbers a token, layer and hidden unit of a microbatch; logits:
-    microbatch × tokens × vocabulary, about three times; cache: all keys and values; variance: gradients that are kept to measure theirs.
+    ``longest_answer``: tokens; not given: as long as the config allows.
     """
     if not facts.parameters:
         return None
-    # as the engine chooses: all weights are trained in float32, LoRA beside bfloat16 weights on a GPU
-    half = config.dtype == "bfloat16" or (config.dtype == "auto" and device == "cuda" and config.tuning == "lora")
-    number = 2 if half else 4
-    layers, hidden, vocabulary = facts.layers or 24, facts.hidden or 896, facts.vocabulary or 100_000
-    trained = facts.parameters if config.tuning == "full" else min(facts.parameters, layers * 14 * hidden * config.lora_rank)
-    rows = min(config.trained_per_step if isinstance(config, RRHFConfig) else sequences(config), config.microbatch_size)
-    answer = longest_answer or response_tokens(config)
-    length = int(prompt_tokens) + answer
+    answer, prompt = longest_answer or response_tokens(config), int(prompt_tokens)
     if facts.context:
-        length = min(length, facts.context)
-    caching = sequences(config) * length * layers * (facts.kv_width or 2 * hidden) * number if isinstance(config, OnlineConfig) else 0
-    scores = isinstance(config, RewardModelConfig)  # which has no output for each word
-    return {
-        "process": PROCESS_BYTES if device == "cpu" else 0,
-        "weights": facts.parameters * number,
-        "reference": facts.parameters * number if config.tuning == "full" and config.needs_reference else 0,
-        "optimizer": trained * 3 * number,
-        "activations": rows * length * layers * hidden * 24 * number,
-        "logits": 0 if scores else rows * min(answer + 1, length) * vocabulary * 3 * 4,
-        "cache": caching,
-        "variance": trained * number * config.further_gradients if isinstance(config, OnlineConfig) else 0,
-    }
+        prompt = max(1, min(prompt, facts.context - 1))
+        answer = max(1, min(answer, facts.context - prompt))
+    full = memory.fullest(memory.moments(config, facts.sizes, device, prompt, answer, facts.parameters))
+    return {"process": PROCESS_BYTES if device == "cpu" else 0, **full.parts}
 
 
 # ---------------------------------------------------------------- the estimate

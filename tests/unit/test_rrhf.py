@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlhf import estimate
+from rlhf import estimate, memory
 from rlhf.algorithms import make_config
 from rlhf.errors import ConfigError
 from rlhf.events import Sample, Step
@@ -34,9 +34,12 @@ def test_estimate_knows_that_only_the_best_are_trained_on():
     """64 answers of 48 tokens to prompts of 16: sampling 64·3·48 = 9216; trained on all 64·3·64 = 12 288, on the 8 best 1536."""
     assert estimate.work(make_config("rrhf"), 16) == 9216 + 12_288
     assert estimate.work(make_config("rrhf", variant="best_of_n"), 16) == 9216 + 1536
-    facts = estimate.model_facts("story")
-    every, best = (estimate.memory_parts(make_config("rrhf", variant=v), facts, "cpu") for v in ("rrhf", "best_of_n"))
-    assert every is not None and best is not None and best["logits"] * 8 == every["logits"] and best["cache"] == every["cache"]
+    sizes = estimate.model_facts("story").sizes
+    every, best = (
+        {moment.name: moment.parts for moment in memory.moments(make_config("rrhf", variant=v), sizes, "cpu", 16, 48)}
+        for v in ("rrhf", "best_of_n")
+    )
+    assert best["update"]["logits"] * 8 == every["update"]["logits"] and best["sampling"] == every["sampling"]
 
 
 SMALL = {"model": "sums", "device": "cpu", "prompts_per_step": 3, "group_size": 4, "eval_every": 0, "eval_prompts": 2, "steps": 1}
