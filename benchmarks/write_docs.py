@@ -28,6 +28,7 @@ ORDER = (
     *(f"reward_model-{task}" for task in REWARD_MODEL),
     "overoptimisation",
     "scaling",
+    "lab_latency",
 )
 
 

@@ -20,14 +20,13 @@ from rlhf.errors import ConfigError, DataError, RunError
 from rlhf.preferences import EMBEDDED, Prompt, load_dataset
 from rlhf.rewards import Context, RewardMix, Scored
 from rlhf.runs import CheckpointInfo, Run, open_run
-from rlhf.runs.folder import find_checkpoint
+from rlhf.runs.lineage import lineage
 
 if TYPE_CHECKING:  # torch: only where something is computed
     from rlhf.policy import LoadedModel
     from rlhf.rollout import SamplingConfig
 
 Progress = Callable[[str, float], None]
-MOST_ANCESTORS = 32
 
 # What the shipped pairs prefer, as a reward: a DPO run has none of its own to be compared by.
 PREFERENCE_REWARDS: dict[str, str] = {"story-pairs": "negative", "sums-pairs": "correct"}
@@ -84,25 +83,6 @@ def tuned(run: Run, name: str = "") -> Side:
         raise RunError(f"The run {run.name} made a reward model, which writes no answers.", "Choose a run that trained a policy.")
     info = checkpoint_of(run, name)
     return Side(run.model, lineage(run, info.path), run.id, run.name, info.name, info.step, run.algorithm)
-
-
-def lineage(run: Run, checkpoint: Path, depth: int = 0) -> tuple[Path, ...]:
-    """The folders to lay over the released model, in order, to get the model of ``checkpoint``.
-
-    All weights replace everything before them. An adapter that grew out of its parent's adapter contains it; an adapter that was
-    trained on top of a parent's full weights needs those below it.
-    """
-    started_from = run.config.get("adapter_from")
-    if not is_adapter(checkpoint) or not started_from:
-        return (checkpoint,)
-    if depth > MOST_ANCESTORS:
-        raise RunError(f"The run {run.id} has no beginning: its parents go round in a circle.", "Choose another run.")
-    parent, below = find_checkpoint(str(started_from), run.root)
-    return (*(path for path in lineage(parent, below, depth + 1) if not is_adapter(path)), checkpoint)
-
-
-def is_adapter(checkpoint: Path) -> bool:
-    return (checkpoint / "adapter_config.json").is_file()
 
 
 # ---------------------------------------------------------------- under which conditions

@@ -120,7 +120,7 @@ def measure(config: Config, steps: int) -> dict[str, Any]:
 
 def _prepared(config: Config) -> tuple[Network, Algorithm, Watch]:
     data = load_dataset(DATA[config.algorithm], config.data, config.heldout)
-    network, algorithm = prepare(config, data, None, never)
+    network, algorithm = prepare(config, data, (), never)
     return network, algorithm, Watch(network, algorithm)
 
 

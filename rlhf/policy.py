@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,22 +214,26 @@ def _load_full(model: Any, checkpoint: Path) -> None:
 
 
 class Policy:
-    """A model under training. The reference is the model as the run found it: the adapter switched off, or a frozen copy."""
+    """A model under training. The reference is the model as the run found it: the adapter switched off, or a frozen copy.
 
-    def __init__(self, loaded: LoadedModel, config: Config, parent: Path | None = None):
+    ``parents``: folders to lay over the loaded weights, in order: at most one with weights, then at most one with an adapter.
+    """
+
+    def __init__(self, loaded: LoadedModel, config: Config, parents: Sequence[Path] = ()):
         self.base_source = loaded.source
         self.tokenizer = loaded.tokenizer
         self.device = loaded.device
         self.context = loaded.context
         self.tuning = config.tuning
         self.value_head: nn.Linear | None = None
-        adapter = parent is not None and (parent / "adapter_config.json").is_file()
+        adapter = parents[-1] if parents and (parents[-1] / "adapter_config.json").is_file() else None
         if adapter and config.tuning != "lora":
             raise ConfigError("The run starts from a LoRA adapter, so it must train with LoRA too.", "Set tuning to lora.")
-        if parent is not None and not adapter:
-            _load_full(loaded.model, parent)
+        for folder in parents:
+            if folder != adapter:
+                _load_full(loaded.model, folder)
         if config.tuning == "lora":
-            self.model: Any = self._adapted(loaded.model, config, parent if adapter else None)
+            self.model: Any = self._adapted(loaded.model, config, adapter)
             self.frozen: Any = None
         else:
             self.frozen = copy.deepcopy(loaded.model) if config.needs_reference else None

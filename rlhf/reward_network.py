@@ -8,6 +8,7 @@ token before.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -59,17 +60,17 @@ def _head(network: Any) -> nn.Linear:
 class RewardNetwork:
     """A reward model under training. It offers what ``train`` asks of a policy: parameters, device, save and load."""
 
-    def __init__(self, loaded: LoadedModel, config: Config, parent: Path | None = None):
+    def __init__(self, loaded: LoadedModel, config: Config, parents: Sequence[Path] = ()):
         self.base_source = loaded.source
-        if parent is not None:
-            loaded = with_adapter(loaded, parent)
+        for folder in parents:
+            loaded = with_adapter(loaded, folder)
         self.tokenizer = loaded.tokenizer
         self.device = loaded.device
         self.context = loaded.context
         self.tuning = config.tuning
         self.end = _end(loaded.tokenizer, end_ids(loaded.model, loaded.tokenizer)[0])
         self.mean, self.deviation = 0.0, 1.0
-        self.parent = parent.resolve() if parent is not None else None
+        self.parents = [folder.resolve() for folder in parents]
         network = with_scalar_head(loaded)
         if config.tuning == "lora":
             self.model: Any = add_lora(network, config, "SEQ_CLS")
@@ -104,11 +105,11 @@ class RewardNetwork:
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        below = self.parent if self.tuning == "lora" else None
-        if below is not None:
-            keep_weights(below, folder / PARENT)
+        kept = {f"{PARENT}-{i}": parent for i, parent in enumerate(self.parents)} if self.tuning == "lora" else {}
+        for name, parent in kept.items():
+            keep_weights(parent, folder / name)
         note = {"base": self.base_source, "tuning": self.tuning, "reward_mean": self.mean, "reward_deviation": self.deviation}
-        (folder / NOTE).write_text(json.dumps(note | {"parent": PARENT if below else ""}))
+        (folder / NOTE).write_text(json.dumps(note | {"parents": list(kept)}))
 
     def load(self, folder: Path) -> None:
         """Read back what ``save`` wrote, in place."""
@@ -259,13 +260,13 @@ def _adapter_scorer(folder: Path, device: str) -> Scorer:
             "Choose a run of the page Reward model.",
         )
     base = load_pretrained(str(note.get("base") or settings.get("base_model_name_or_path") or ""), device)
-    if note.get("parent"):
-        if not (folder / PARENT).is_dir():
+    for name in note.get("parents", ()):
+        if not (folder / name).is_dir():
             raise ModelError(
                 f"The reward model {folder} was trained on top of another checkpoint, whose weights are not beside it.",
-                f"Put its folder “{PARENT}” back, or train the reward model anew.",
+                f"Put its folder “{name}” back, or train the reward model anew.",
             )
-        base = with_adapter(base, folder / PARENT)
+        base = with_adapter(base, folder / name)
     try:
         model = PeftModel.from_pretrained(with_scalar_head(base), folder).merge_and_unload()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

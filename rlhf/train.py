@@ -6,7 +6,7 @@ import importlib
 import os
 import platform
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,16 +59,17 @@ def parted(found: Mapping[str, float | list[float]]) -> tuple[dict[str, float], 
 
 
 def train(
-    config: Config, data: Dataset, *, resume: Path | None = None, parent: Path | None = None, interrupted: Callable[[], bool] = never
+    config: Config, data: Dataset, *, resume: Path | None = None, parents: Sequence[Path] = (), interrupted: Callable[[], bool] = never
 ) -> Iterator[Event]:
     """Train and tell of it.
 
-    ``resume``: a resumable checkpoint of this very run; ``parent``: a checkpoint of another run to start from; ``interrupted`` is asked
+    ``resume``: a resumable checkpoint of this very run; ``parents``: what another run's checkpoint to start from is made
+    of (rlhf/runs/lineage.py), over the released model; ``interrupted`` is asked
     between phases and inside sampling: once it is true, a resumable checkpoint and ``Stopped`` follow, and the generator ends.
 
     What a user can cause does not raise: it ends in ``Failed``, after a checkpoint of the last good step.
     """
-    run = _Run(config, data, resume, parent, interrupted)
+    run = _Run(config, data, resume, parents, interrupted)
     try:
         yield from run.events()
     except Interrupted:
@@ -83,7 +84,7 @@ def train(
         yield Failed(run.done, told.what, told.do)
 
 
-def prepare(config: Config, data: Dataset, parent: Path | None, interrupted: Callable[[], bool]) -> tuple[Network, Algorithm]:
+def prepare(config: Config, data: Dataset, parents: Sequence[Path], interrupted: Callable[[], bool]) -> tuple[Network, Algorithm]:
     """What a config trains, and the algorithm that trains it, before its first step."""
     torch.manual_seed(derive_seed(config.seed, "start") % 2**32)
     if torch.cuda.is_available():
@@ -91,13 +92,13 @@ def prepare(config: Config, data: Dataset, parent: Path | None, interrupted: Cal
     # all weights in bfloat16 would lose most of AdamW's small updates to rounding
     dtype = "float32" if config.dtype == "auto" and config.tuning == "full" else config.dtype
     network = Policy if MAKES[config.algorithm] == "policy" else RewardNetwork
-    trained = network(load_pretrained(config.model, config.device, dtype), config, parent)
+    trained = network(load_pretrained(config.model, config.device, dtype), config, parents)
     return trained, algorithm_class(config.algorithm)(trained, config, data, interrupted)
 
 
 class _Run:
-    def __init__(self, config: Config, data: Dataset, resume: Path | None, parent: Path | None, interrupted: Callable[[], bool]):
-        self.config, self.data, self.resume, self.parent, self.interrupted = config, data, resume, parent, interrupted
+    def __init__(self, config: Config, data: Dataset, resume: Path | None, parents: Sequence[Path], interrupted: Callable[[], bool]):
+        self.config, self.data, self.resume, self.parents, self.interrupted = config, data, resume, parents, interrupted
         self.done = 0  # steps that are complete
         self.owed = False  # the held-out figures of the last step were interrupted
         self.policy: Network | None = None
@@ -141,7 +142,7 @@ class _Run:
             fetched.result()
 
     def _load(self) -> None:
-        self.policy, self.algorithm = prepare(self.config, self.data, self.parent, self.interrupted)
+        self.policy, self.algorithm = prepare(self.config, self.data, self.parents, self.interrupted)
         if self.resume is not None:
             self.policy.load(self.resume)
             state = torch.load(self.resume / STATE, map_location=self.policy.device, weights_only=True)

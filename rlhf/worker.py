@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,8 @@ from rlhf.errors import PlaygroundError, RunError
 from rlhf.events import Event, Failed, Stopped
 from rlhf.preferences import Dataset, Prompt
 from rlhf.runs import Run, RunWriter, files, queued, runs_dir
-from rlhf.runs.folder import OWN, State, find_checkpoint, queue_lock
+from rlhf.runs.folder import OWN, State, queue_lock
+from rlhf.runs.lineage import origin
 
 IDLE_SECONDS = 600.0
 NICE = 5
@@ -40,7 +41,7 @@ class Source(Protocol):
     """``rlhf.train.train``, or what a test puts in its place."""
 
     def __call__(
-        self, config: Any, data: Any, *, resume: Path | None, parent: Path | None, interrupted: Callable[[], bool]
+        self, config: Any, data: Any, *, resume: Path | None, parents: Sequence[Path], interrupted: Callable[[], bool]
     ) -> Iterator[Event]: ...
 
 
@@ -77,7 +78,6 @@ def _train(writer: RunWriter, source: Source | None, leaving: Callable[[], str],
     if not writer.begun:  # a worker has done this when it claimed the run
         writer.begin()
     config, data = run.load_config(), run.load_data()
-    parent = find_checkpoint(config.adapter_from, run.root)[1] if config.adapter_from else None
 
     asked = False
 
@@ -92,7 +92,7 @@ def _train(writer: RunWriter, source: Source | None, leaving: Callable[[], str],
     again = True
     while again:
         again = asked = False
-        steps = source(config, data, resume=run.last, parent=parent, interrupted=interrupted)
+        steps = source(config, data, resume=run.last, parents=origin(run), interrupted=interrupted)
         with isolated(config.seed), closing(steps) as events:  # pyright: ignore[reportArgumentType]
             for event in events:
                 if isinstance(event, Stopped) and asked and not writer.leaving and run.request[0] == "run":

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def steady(
     data: Dataset,
     *,
     resume: Path | None = None,
-    parent: Path | None = None,
+    parents: Sequence[Path] = (),
     interrupted: Callable[[], bool] = lambda: False,
     seconds: float = 0.0,
 ) -> Iterator[Event]:

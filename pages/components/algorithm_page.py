@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from pages.components import algorithm_setup, config_form, data_editor, reward_editor, state, theme
+from pages.components import algorithm_setup, config_form, data_editor, reward_editor, setting_widget, state, theme
 from pages.components.algorithm_setup import Preset
 from pages.components.i18n import _
 from pages.components.live import live_panel
@@ -133,9 +133,9 @@ def _settings_of(algorithm: str, run_id: str) -> None:
     except PlaygroundError:
         return  # the panel says what is wrong with it
     with st.expander(_("Settings of this run"), icon=":material/tune:"):
-        show = config_form.show
+        show = setting_widget.show
         changed = config.differences()
-        lines = [f"{plain(config_form.label(name))}: **{plain(show(value, name)) or '–'}**" for name, (_old, value) in changed.items()]
+        lines = [f"{plain(setting_widget.label(name))}: **{plain(show(value, name)) or '–'}**" for name, (_old, value) in changed.items()]
         st.markdown(_("Model: **{model}**").format(model=plain(config.model)) + "".join(f"  \n{line}" for line in lines))
         st.caption(_("Everything else is this model's default."))
         if config.algorithm == algorithm:

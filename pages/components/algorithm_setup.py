@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from pages.components import config_form, data_editor, preflight, reward_editor
+from pages.components import config_form, data_editor, preflight, reward_editor, setting_widget
 from pages.components.i18n import _
 from pages.components.text import plain
 from rlhf import jobs
@@ -154,7 +154,7 @@ def _presets(algorithm: str, model: str, presets: Sequence[Preset]) -> None:
     def in_force(preset: Preset) -> bool:
         standard = config_form.defaults(algorithm, model, preset.settings)
         wanted = {name: preset.settings.get(name, getattr(standard, name)) for name in now}
-        return all(config_form.widget_value(now[name]) == config_form.widget_value(value) for name, value in wanted.items())
+        return all(setting_widget.widget_value(now[name]) == setting_widget.widget_value(value) for name, value in wanted.items())
 
     lit = next((preset for preset in offered if in_force(preset)), None)
     st.session_state[key] = lit.name if lit else None

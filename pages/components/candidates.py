@@ -5,8 +5,9 @@ As in ``tokens``, text reaches the page as text nodes only. A plotly bar chart w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import streamlit as st
 from streamlit.components.v2 import component
 
 from pages.components import theme
@@ -54,6 +55,7 @@ export default function (component) {
   const { data, parentElement, setTriggerValue } = component
   const root = parentElement.querySelector(".bars")
   if (!root || !data) return
+  const focused = root.contains(root.getRootNode().activeElement) // going on by keyboard: the new bars take the focus over
   root.replaceChildren()
   const most = Math.max(data.rest, ...data.shares, 1e-9)
   const row = (tag, share, words, colour, className) => {
@@ -76,16 +78,27 @@ export default function (component) {
   })
   const rest = row("div", data.rest, data.restWords, data.grey, "rest")
   rest.querySelector(".token").textContent = data.restName
+  if (focused) root.querySelector("button")?.focus({ preventScroll: true })
 }
 """
 
 _component = component("rlhf_candidates", html='<div class="bars"></div>', css=CSS, js=JS)
 
 
-def bars(strings: Sequence[str], shares: Sequence[float], rest: float, *, written: int | None, place: str, key: str) -> int | None:
+def bars(
+    strings: Sequence[str],
+    shares: Sequence[float],
+    rest: float,
+    *,
+    written: int | None,
+    place: str,
+    key: str,
+    on_pick: Callable[[], None] | None = None,
+) -> int | None:
     """The most probable tokens with their ``shares``, and all others summed up in ``rest``. Returns the index of the one just clicked.
 
     ``written``: which of them the text has; ``place``: what the bars belong to, so that a late click on older bars is not taken for these.
+    ``on_pick`` is called before the page is drawn again: ``picked`` says what was clicked.
     """
     data = {
         "strings": list(strings),
@@ -100,8 +113,17 @@ def bars(strings: Sequence[str], shares: Sequence[float], rest: float, *, writte
         "colour": theme.ROLE_COLOURS["policy"],
         "grey": theme.GREY,
     }
-    result = _component(key=key, data=data, on_picked_change=lambda: None)
-    picked = getattr(result, "picked", None)
-    if not (isinstance(picked, list) and len(picked) == 2 and picked[0] == place):
+    result = _component(key=key, data=data, on_picked_change=on_pick or (lambda: None))
+    return _index(getattr(result, "picked", None), place, len(strings))
+
+
+def picked(key: str, place: str, count: int) -> int | None:
+    """For ``on_pick``: the index of the one of ``count`` bars at ``place`` that was clicked."""
+    return _index((st.session_state.get(key) or {}).get("picked"), place, count)
+
+
+def _index(sent: object, place: str, count: int) -> int | None:
+    """What the browser sent, if it belongs to these bars and is in range (it is not trusted)."""
+    if not (isinstance(sent, list) and len(sent) == 2 and sent[0] == place and isinstance(sent[1], int)):
         return None
-    return picked[1] if picked[1] in range(len(strings)) else None
+    return sent[1] if sent[1] in range(count) else None

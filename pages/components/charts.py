@@ -321,7 +321,7 @@ _grid = component(
 def payload(cards: Sequence[Mapping[str, Any]], *, is_dark: bool = False, compact: bool = False) -> bytes:
     """What the browser gets. Bytes are passed on as they are; a dict would be searched for data frames and written out twice."""
     content = {
-        "cards": cards, "template": theme.template(is_dark), "compact": compact,
+        "cards": cards, "template": {"layout": theme.layout(is_dark)}, "compact": compact,
         "words": {
             "about": _("What this is"), "reading": _("How to read it"), "not_broken": _("Looks broken, but is not"),
             "waiting": _("The first step comes next."), "linear": _("linear"),

@@ -24,6 +24,15 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 LOCALES = Path(__file__).resolve().parents[2] / "assets" / "locale"
 TABLES = ("LABELS", "NAMES", "GROUPS", "SCALED")  # dicts whose values are shown, extracted like the strings inside ``_()``
+# Calls by which the engine says in words what something is: the places and names of the arguments that pages show.
+SPOKEN: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
+    "setting": ((1,), ("unit", "effect")),
+    "Variant": ((1,), ("when",)),
+    "Metric": ((1, 2, 3, 4, 5), ("label", "unit", "definition", "reading", "not_broken")),
+    "RewardFunction": ((1, 4), ("explanation", "range")),
+    "RewardModelFunction": ((1, 4), ("explanation", "range")),
+    "Entry": ((5,), ("note",)),
+}
 LANGUAGES: dict[str, str] = {"en": "English", "zh_CN": "简体中文"}
 KEY = "lang"
 
@@ -75,10 +84,22 @@ def extract(file: IO[bytes], keywords: Any, comment_tags: Any, options: Any) -> 
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(target, ast.Name) and target.id in TABLES for target in targets):
                 yield from _words(node.value)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_" and node.args:
-            text = node.args[0]
-            if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value:
-                yield node.lineno, "_", text.value, []
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
+            yield from _arguments(node, (0,), ())
+
+
+def extract_spoken(file: IO[bytes], keywords: Any, comment_tags: Any, options: Any) -> Iterator[tuple[int, str, str, list[str]]]:
+    """For pybabel, of the engine's files: what it says of settings, choices, metrics and rewards (``SPOKEN``)."""
+    for node in ast.walk(ast.parse(file.read())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SPOKEN:
+            yield from _arguments(node, *SPOKEN[node.func.id])
+
+
+def _arguments(call: ast.Call, places: tuple[int, ...], names: tuple[str, ...]) -> Iterator[tuple[int, str, str, list[str]]]:
+    given = [call.args[i] for i in places if i < len(call.args)] + [word.value for word in call.keywords if word.arg in names]
+    for text in given:
+        if isinstance(text, ast.Constant) and isinstance(text.value, str) and text.value:
+            yield text.lineno, "_", text.value, []
 
 
 def _words(table: ast.Dict) -> Iterator[tuple[int, str, str, list[str]]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import streamlit as st
 
-from pages.components import config_form, data_editor
+from pages.components import data_editor, setting_widget
 from pages.components.i18n import _
 from pages.components.numbers import duration, megabytes
 from pages.components.text import plain
@@ -195,9 +195,9 @@ def _differences(config: Config) -> None:
         if count == 1
         else _("{n} settings differ from this model's defaults:").format(n=count)
     )
-    show = config_form.show
+    show = setting_widget.show
     lines = [
-        f"{plain(config_form.label(name))} {plain(show(old, name)) or '–'} → **{plain(show(new, name)) or '–'}**"
+        f"{plain(setting_widget.label(name))} {plain(show(old, name)) or '–'} → **{plain(show(new, name)) or '–'}**"
         for name, (old, new) in changed.items()
     ]
     st.caption(head + " " + " · ".join(lines))

@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 from pydantic import ValidationError
 
-from pages.components import config_form
+from pages.components import config_form, setting_widget
 from pages.components.i18n import _
 from pages.components.numbers import number
 from pages.components.text import plain
@@ -144,8 +144,8 @@ def _options(row: dict[str, Any], prefix: str) -> None:
         for name, field in fields.items():
             standard = field.get_default(call_default_factory=True)
             given = row["options"].get(name, standard)
-            value = config_form.field_widget(
-                field, name=f"{prefix}/{row['name']}/{name}", title=config_form.label(name), default=given, bound=False
+            value = setting_widget.field_widget(
+                field, name=f"{prefix}/{row['name']}/{name}", title=setting_widget.label(name), default=given, bound=False
             )
             row["options"] = {k: v for k, v in row["options"].items() if k != name} | ({} if value == standard else {name: value})
 

@@ -16,9 +16,10 @@ from pages.components import run_table
 from pages.components.i18n import _
 from pages.components.live import live_panel
 from pages.components.text import plain
-from rlhf import compare, runs
+from rlhf import runs
 from rlhf.errors import PlaygroundError
 from rlhf.runs import Run
+from rlhf.runs.lineage import is_adapter
 
 DELETED = "runs/deleted"
 
@@ -75,7 +76,7 @@ def _downloads(run: Run) -> None:
             return
         name = st.selectbox(_("Checkpoint"), list(found), key=f"runs/checkpoint/{run.id}")
         info = found[name]
-        adapter = compare.is_adapter(info.path)
+        adapter = is_adapter(info.path)
         label = _("PEFT adapter (zip)") if adapter else _("Model (zip, safetensors)")
         use = _("For PeftModel.from_pretrained.") if adapter else _("For AutoModelForCausalLM.from_pretrained.")
         st.download_button(

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components import choice, config_form, data_editor, reward_editor
+from pages.components import choice, config_form, data_editor, reward_editor, setting_widget
 from rlhf.algorithms import CONFIGS
 from rlhf.config import RewardTerm, extra_of, has_effect
 from rlhf.errors import DataError
@@ -23,7 +23,7 @@ from rlhf.rewards import REWARDS
 def test_every_field_is_shown_once_or_without_effect_or_has_an_editor_of_its_own(algorithm, model):
     shown = [name for group in ("few", *config_form.GROUPS) for name in config_form.fields_of(algorithm, model, group)]
     fields, now = CONFIGS[algorithm].model_fields, vars(config_form.defaults(algorithm, model))
-    without_choice = {name for name, field in fields.items() if len(config_form.kind_of(field.annotation)[1]) == 1}
+    without_choice = {name for name, field in fields.items() if len(setting_widget.kind_of(field.annotation)[1]) == 1}
     without_effect = {name for name, field in fields.items() if not has_effect(field, now)}
     assert len(shown) == len(set(shown)) and not set(shown) & without_effect
     assert set(shown) | set(config_form.ELSEWHERE) | without_choice | without_effect >= set(fields)
@@ -39,12 +39,12 @@ def test_what_has_no_effect_may_not_be_changed():
 def test_every_field_is_explained(algorithm):
     for name, field in CONFIGS[algorithm].model_fields.items():
         if name not in config_form.ELSEWHERE:
-            words = config_form.explanation(field, field.default)
+            words = setting_widget.explanation(field, field.default)
             assert field.description and field.description in words, name
 
 
 def test_the_explanation_has_effect_range_and_default():
-    words = config_form.explanation(CONFIGS["grpo"].model_fields["group_size"], 8)
+    words = setting_widget.explanation(CONFIGS["grpo"].model_fields["group_size"], 8)
     assert "better baseline" in words and "Range: 2 to 1,024 responses" in words and "Default for this model: 8" in words
 
 
@@ -70,11 +70,11 @@ def test_a_contradiction_of_several_fields_is_told_as_such():
 @pytest.mark.parametrize("reward", REWARDS)
 def test_every_option_of_every_reward_has_a_widget(reward):
     def script(name: str) -> None:
-        from pages.components import config_form
+        from pages.components import setting_widget
         from rlhf.rewards import REWARDS
 
         for option, field in REWARDS[name].options.model_fields.items():
-            config_form.field_widget(field, name=option, title=option, default=field.get_default(call_default_factory=True), bound=False)
+            setting_widget.field_widget(field, name=option, title=option, default=field.get_default(call_default_factory=True), bound=False)
 
     at = AppTest.from_function(script, args=(reward,)).run(timeout=60)
     assert not at.exception
@@ -206,7 +206,7 @@ def test_a_formula_is_latex_that_katex_reads(algorithm, name, value, formula):
 @pytest.mark.parametrize("algorithm", CONFIGS)
 def test_names_are_those_of_values_and_no_two_are_the_same(algorithm):
     for name, field in CONFIGS[algorithm].model_fields.items():
-        options = config_form.kind_of(field.annotation)[1]
+        options = setting_widget.kind_of(field.annotation)[1]
         if name in choice.NAMES:
             assert set(options) <= set(choice.NAMES[name]), name
             assert len({choice.named(name, option) for option in options}) == len(options)

@@ -48,5 +48,10 @@ def test_words_of_tables_are_found():
     assert {found[2] for found in i18n.extract(io.BytesIO(source), None, None, None)} == {"Alpha", "Beta"}
 
 
+def test_what_the_engine_says_is_found():
+    source = b'''a: int = setting(3, "Steps to go.", "few", unit="steps", ge=1); Variant(r"\\pi", "Rarely.", ("Paper", "https://x"))'''
+    assert {found[2] for found in i18n.extract_spoken(io.BytesIO(source), None, None, None)} == {"Steps to go.", "steps", "Rarely."}
+
+
 def test_outside_of_a_session_it_is_english():
     assert i18n.language() == "en" and i18n._("Home") == "Home" and i18n._("") == ""

@@ -45,7 +45,7 @@ def test_reference_is_the_start_and_stays_there(tuning, tmp_path):
     again.load(tmp_path / "c")
     assert torch.equal(again.logprobs(sequences), moved)
 
-    child = Policy(load_pretrained("story", device="cpu"), config, parent=tmp_path / "c")
+    child = Policy(load_pretrained("story", device="cpu"), config, parents=[tmp_path / "c"])
     assert torch.allclose(child.logprobs(sequences), moved)
     assert torch.allclose(child.reference_logprobs(sequences), moved)
     child.save(tmp_path / "d")  # a child's checkpoint stands on its own

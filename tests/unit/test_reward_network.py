@@ -116,7 +116,7 @@ def test_a_model_that_stands_on_a_parent_scores_as_in_training_and_outlives_it(t
             parameter.add_(torch.randn_like(parameter) * 0.05)
     policy.save(tmp_path / "policy")
     config = make_config("reward_model", tuning="lora")
-    made = RewardNetwork(load_pretrained("story", device="cpu"), config, parent=tmp_path / "policy")
+    made = RewardNetwork(load_pretrained("story", device="cpu"), config, parents=[tmp_path / "policy"])
     made.save(tmp_path / "reward")
     scores = load_scorer(str(tmp_path / "reward"), "cpu").scores(PROMPTS, ANSWERS)
     assert scores == pytest.approx(in_training(made, PROMPTS, ANSWERS), abs=1e-4)
@@ -124,7 +124,7 @@ def test_a_model_that_stands_on_a_parent_scores_as_in_training_and_outlives_it(t
     shutil.rmtree(tmp_path / "policy")
     shutil.move(tmp_path / "reward", tmp_path / "elsewhere")
     assert load_scorer(str(tmp_path / "elsewhere"), "cpu").scores(PROMPTS, ANSWERS) == pytest.approx(scores, abs=1e-6)
-    shutil.rmtree(tmp_path / "elsewhere" / "parent")
+    shutil.rmtree(tmp_path / "elsewhere" / "parent-0")
     with pytest.raises(ModelError, match="trained on top of another checkpoint") as caught:
         load_scorer(str(tmp_path / "elsewhere"), "cpu")
     assert "train the reward model anew" in caught.value.do

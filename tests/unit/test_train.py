@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlhf import rewards
+from rlhf import rewards, runs
 from rlhf.algorithms import CONFIGS, DATA, make_config
 from rlhf.errors import ConfigError
 from rlhf.events import Checkpoint, Failed, Finished, Phase, Sample, Started, Step, Stopped
 from rlhf.preferences import Dataset, Demonstration, PreferencePair, Prompt
+from rlhf.runs.lineage import origin
 from rlhf.train import train
+from rlhf.worker import run_one
 
 SUMS = [(a, b) for a in (10, 24, 37, 58) for b in (11, 26, 45, 49)]
 PROMPTS = Dataset(
@@ -214,9 +216,26 @@ def test_microbatches_change_nothing_but_memory(algorithm):
 
 def test_a_run_can_start_from_another_ones_checkpoint(tmp_path):
     run(configure("grpo"), folder=tmp_path)
-    events = run(configure("dpo", steps=1), parent=tmp_path / "step-4")
+    events = run(configure("dpo", steps=1), parents=(tmp_path / "step-4",))
     assert isinstance(events[-1], Finished)
     assert metrics(events)[0]["eval/rewards/accuracies"] == 0.5  # its reference is where it started
+
+
+def test_three_generations_stand_on_one_another(tmp_path):
+    """All weights, an adapter on top of them, and a run that goes on from that adapter: it starts where its parent ended."""
+    started = f"{(first := worked('sft', tmp_path, tuning='full', learning_rate=1e-2)).id}/step-2"
+    started = f"{(second := worked('grpo', tmp_path, tuning='lora', adapter_from=started)).id}/step-2"
+    third = worked("grpo", tmp_path, tuning="lora", adapter_from=started)
+    assert origin(third) == (first.checkpoint("step-2"), second.checkpoint("step-2"))
+    for key in ("eval/reward", "eval/entropy"):
+        assert third.metrics()[0][key] == pytest.approx(second.metrics()[-1][key], rel=1e-5), key
+
+
+def worked(algorithm, root, **fields):
+    """A run of two steps as the worker does it."""
+    made = runs.create(configure(algorithm, steps=2, **fields), data_for(algorithm), root, queue=False)
+    assert run_one(made) == "finished", made.status.message
+    return made
 
 
 def test_nan_stops_at_the_last_good_weights(tmp_path, monkeypatch):

@@ -1,0 +1,209 @@
+"""Lengths to drag: what a token of a long and of a short answer counts, and how lengths drift from that alone."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from pages.components import charts, theme
+from pages.components.i18n import _
+from pages.components.labs import groups_group as groups
+from pages.components.labs import question, setting
+from pages.components.labs.drag_bars import drag_bars, set_bars
+from pages.components.labs.question import Choice
+from pages.components.latex import block, result, tex
+from pages.components.numbers import number
+from rlhf.labs import group_advantages as ga
+from rlhf.labs.mdp import Floats
+
+LAB = "grp"
+LONGEST = 100
+LENGTHS = (20.0, 80.0, 10.0, 40.0, 30.0, 60.0, 25.0, 50.0)
+MEANS: dict[ga.Mean, tuple[str, str]] = {
+    "grpo": ("GRPO", theme.BLUE), "dapo": ("DAPO", theme.SKY), "dr_grpo": ("Dr. GRPO", theme.ORANGE),
+}  # fmt: skip
+STEPS = 200
+
+
+def draw() -> None:
+    left, right = st.columns([2, 3], gap="large")
+    with left:
+        st.markdown(_("An answer's advantage is spread over its tokens. Drag the lengths: which tokens are pushed hardest?"))
+        size = groups.size_slider()
+        rewards = np.array(groups.reward_bars(size))
+        with st.container(horizontal=True, gap="small"):
+            for name, words in (("wrong", _("Wrong ones are long")), ("right", _("Right ones are long")), ("same", _("All alike"))):
+                st.button(words, key=f"grp/lengths/{name}", on_click=_preset, args=(name, rewards.tolist()))
+        default = [LENGTHS[i % len(LENGTHS)] for i in range(size)]
+        title = _("Lengths in tokens")
+        lengths = np.array(
+            drag_bars(LAB, "lengths", title, groups.letters(size), default, low=1, high=LONGEST, step=1, colours=theme.YELLOW, height=180)
+        )
+    with right:
+        picked = groups.pick(size)
+        if not rewards.std():
+            st.warning(_("All rewards are equal, so every advantage is 0, and no length changes that. Drag a reward."))
+        charts.still(_tokens(rewards, lengths, picked), key="grp/tokens")
+        _in_numbers(rewards, lengths, picked)
+    charts.still(_curve(rewards, lengths, picked), key="grp/length-curve")
+    st.caption(
+        _(
+            "What one token of the best answer (solid) and of the worst (dashed) is pushed by, if answer {name} had another length. "
+            "GRPO's curves fall as 1/|o|: a wrong answer that is long is punished less per token, a right one that is short is rewarded "
+            "more. Dr. GRPO's are level; DAPO's fall together for all answers, with the sum of all lengths."
+        ).format(name=groups.letters(size)[picked])
+    )
+    _experiment()
+
+
+def _preset(name: str, rewards: list[float]) -> None:
+    good = np.array(rewards) > np.mean(rewards)
+    long = good if name == "right" else ~good
+    set_bars(LAB, "lengths", [40.0] * len(rewards) if name == "same" else [float(90 if one else 15) for one in long])
+
+
+def _advantages(rewards: Floats, mean: ga.Mean) -> Floats:
+    return ga.advantages(rewards, "dr_grpo" if mean == "dr_grpo" else "grpo")
+
+
+def _pushes(rewards: Floats, lengths: Floats, mean: ga.Mean) -> Floats:
+    """The weight of one token's gradient, of each answer."""
+    return _advantages(rewards, mean) * ga.token_weights(lengths, mean, LONGEST)
+
+
+def _tokens(rewards: Floats, lengths: Floats, picked: int) -> go.Figure:
+    is_dark, names = theme.dark(), groups.letters(len(rewards))
+    figure = go.Figure()
+    for mean, (name, colour) in MEANS.items():
+        figure.add_bar(
+            x=names, y=1000 * _pushes(rewards, lengths, mean), name=name, marker={"color": theme.on_ground(colour, is_dark)},
+            hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
+        )  # fmt: skip
+    figure.add_vrect(x0=picked - 0.5, x1=picked + 0.5, fillcolor=theme.rgba(theme.GREY, 0.16), line_width=0, layer="below")
+    figure.add_hline(y=0, line={"color": theme.muted(is_dark), "width": 1})
+    figure.update_layout(
+        template=theme.template(is_dark), height=300, barmode="group", bargap=0.25,
+        xaxis={"title": {"text": _("answer")}, "type": "category"}, yaxis={"title": {"text": _("push of one token, × 1000")}},
+    )  # fmt: skip
+    return figure
+
+
+def _in_numbers(rewards: Floats, lengths: Floats, i: int) -> None:
+    size, name, total = len(rewards), groups.letters(len(rewards))[i], float(lengths.sum())
+    scaled, centred = float(_advantages(rewards, "grpo")[i]), float(_advantages(rewards, "dr_grpo")[i])
+    found = {mean: float(_pushes(rewards, lengths, mean)[i]) for mean in MEANS}
+    block(
+        rf"\text{{GRPO}}:\;\frac{{\hat A_{{{name}}}}}{{G\,|o_{{{name}}}|}}=\frac{{{result(scaled)}}}{{{size}\cdot{lengths[i]:g}}}"
+        rf"={result(found['grpo'])}",
+        rf"\text{{DAPO}}:\;\frac{{\hat A_{{{name}}}}}{{\sum_j|o_j|}}=\frac{{{result(scaled)}}}{{{total:g}}}={result(found['dapo'])}",
+        rf"\text{{Dr. GRPO}}:\;\frac{{r-\text{{mean}}}}{{G\,L_{{\max}}}}=\frac{{{result(centred)}}}{{{size}\cdot{LONGEST}}}"
+        rf"={result(found['dr_grpo'])}",
+        rf"\text{{all }}{lengths[i]:g}\text{{ tokens}}:\;={lengths[i]:g}\cdot{tex(found['grpo'])}={result(found['grpo'] * lengths[i])}"
+        r"\;\text{(GRPO)}\\&\quad"
+        rf"{result(found['dapo'] * lengths[i])}\;\text{{(DAPO)}},\quad{result(found['dr_grpo'] * lengths[i])}\;\text{{(Dr. GRPO)}}",
+    )
+
+
+def _curve(rewards: Floats, lengths: Floats, picked: int) -> go.Figure:
+    is_dark, at = theme.dark(), np.arange(2, LONGEST + 1)
+    figure = go.Figure()
+    weights: dict[ga.Mean, Floats] = {}
+    for mean in MEANS:
+        tried = np.tile(lengths, (len(at), 1))
+        tried[:, picked] = at
+        weights[mean] = np.array([ga.token_weights(row, mean, LONGEST)[picked] for row in tried])
+    for good in (True, False):
+        for mean, (name, colour) in MEANS.items():
+            values = _advantages(rewards, mean)
+            figure.add_scatter(
+                x=at, y=1000 * weights[mean] * float(values.max() if good else values.min()), mode="lines", showlegend=good, name=name,
+                line={"color": theme.on_ground(colour, is_dark), "width": 2, "dash": "solid" if good else "dash"},
+                hovertemplate=f"{name}, %{{x}}: %{{y:.3f}}<extra></extra>",
+            )  # fmt: skip
+    figure.add_hline(y=0, line={"color": theme.muted(is_dark), "width": 1})
+    figure.add_vline(x=float(lengths[picked]), line={"color": theme.muted(is_dark), "width": 1, "dash": "dot"})
+    top = 1000 * 1.1 * float(np.abs([_pushes(rewards, np.full(len(rewards), 9.0), "grpo")]).max()) or 1.0
+    figure.update_layout(
+        template=theme.template(is_dark), height=300, hovermode="closest", xaxis={"title": {"text": _("length of the answer, |o|")}},
+        yaxis={"title": {"text": _("push of one token, × 1000")}, "range": [-top, top]},
+    )  # fmt: skip
+    return figure
+
+
+# ---------------------------------------------------------------- what comes of it
+
+
+def _experiment() -> None:
+    st.markdown(f"##### {_('Let the lengths drift')}")
+    st.markdown(
+        _(
+            "A policy whose answers are right or wrong by chance, and whose **reward does not look at the length at all**. It can only "
+            "choose, at each token, to stop or to go on. {steps} steps along the exact expected gradient: where do the lengths go?"
+        ).format(steps=STEPS)
+    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        p = setting.slider(LAB, "p", _("Chance p of a right answer"), 0, 1, 0.3, 0.05)
+        length = setting.whole(LAB, "start", _("Mean length at the start"), 5, 60, 20)
+        rate = setting.slider(LAB, "rate", _("Learning rate"), 0.1, 2, 1, 0.1)
+    size = int(st.session_state[setting.key(LAB, "size")])
+    asked = _question(None)
+    if not question.guess(asked):
+        st.caption(_("Guess first: then the experiment can run."))
+        return
+    settings = (p, size, length, rate)
+    if st.button(_("Let them drift"), icon=":material/play_arrow:", type="primary", key="grp/drift"):
+        bar = st.progress(0.0)
+        found: dict[ga.Mean, ga.Drift] = {}
+        for i, mean in enumerate(get_args(ga.Mean)):
+            found[mean] = ga.length_drift(p, size, length, mean, STEPS, rate)
+            bar.progress((i + 1) / 3)
+        bar.empty()
+        st.session_state["grp/drifted"] = (settings, found)
+    kept = st.session_state.get("grp/drifted")
+    if not kept:
+        return
+    if kept[0] != settings:
+        words = _("This is of earlier settings: p = {p}, G = {size}, {length} tokens, learning rate {rate}. Let them drift again.")
+        st.info(words.format(p=number(kept[0][0]), size=kept[0][1], length=kept[0][2], rate=number(kept[0][3])))
+    charts.still(_drift(kept[1]), key="grp/drift-curve")
+    question.reveal(_question(kept[1]["grpo"]))
+
+
+def _question(found: ga.Drift | None) -> Choice:
+    text = _("GRPO divides each answer's loss by its length. What becomes of the lengths?")
+    options = [
+        _("Nothing: the reward does not look at them"), _("All answers become longer"),
+        _("Wrong answers become longer, right ones shorter"),
+        _("Right answers become longer, wrong ones shorter"),
+    ]  # fmt: skip
+    if found is None:
+        return Choice("grp/drift", text, options, 2, "")
+    right, wrong = (float(path[-1] - path[0]) for path in (found.right, found.wrong))
+    if abs(right) + abs(wrong) < 0.01:
+        because = _("With p at 0 or 1 all answers of a group are equal: no advantage, so nothing moves. Set p between.")
+        return Choice("grp/drift", text, options, 0, because)
+    because = _(
+        "Mean lengths went from {start} to {right} (right) and {wrong} (wrong). A long wrong answer spreads its punishment over more "
+        "tokens, so being long pays when wrong; a short right one gathers its reward. Dr. GRPO's constant leaves both where they were. "
+        "DAPO's 1/Σ|o| does the same as GRPO, but weakly: an answer's own length is only one part of the sum."
+    ).format(start=number(float(found.wrong[0])), right=number(float(found.right[-1])), wrong=number(float(found.wrong[-1])))
+    return Choice("grp/drift", text, options, 2, because)
+
+
+def _drift(found: dict[ga.Mean, ga.Drift]) -> go.Figure:
+    is_dark = theme.dark()
+    figure = go.Figure()
+    for mean, (name, colour) in MEANS.items():
+        for path, kind, dash in ((found[mean].wrong, _("wrong"), "dash"), (found[mean].right, _("right"), "solid")):
+            figure.add_scatter(
+                y=path, mode="lines", name=f"{name}, {kind}", line={"color": theme.on_ground(colour, is_dark), "width": 2, "dash": dash},
+                hovertemplate=f"{name}, {kind}: %{{y:.1f}}<extra></extra>",
+            )  # fmt: skip
+    figure.update_layout(
+        template=theme.template(is_dark), height=320, hovermode="closest", xaxis={"title": {"text": _("step")}},
+        yaxis={"title": {"text": _("mean length in tokens")}, "type": "log", "tickvals": [1, 2, 5, 10, 20, 50, 100, 200, 500]},
+    )  # fmt: skip
+    return figure

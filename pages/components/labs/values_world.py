@@ -1,0 +1,266 @@
+"""The grid world of the lab on values: its map and rules (in the session and the link), presets, and what is odd about it, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from pages.components.i18n import _
+from pages.components.labs import grid_board, playing, setting
+from pages.components.numbers import number
+from rlhf.errors import ConfigError
+from rlhf.labs import frozen_lake
+from rlhf.labs.gridworld import FREE, GOAL, LARGEST, START, WALL, GridWorld, grid_world
+from rlhf.labs.mdp import ends, uniform_policy
+
+LAB = "grid"
+SLIPS = ("0", "0.05", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "2/3", "0.8", "1")
+CLASSIC = ("...G", ".#.X", "S...")
+CLIFF = ("." * 12,) * 3 + ("S" + "X" * 10 + "G",)
+DEFAULTS: dict[str, Any] = {"gamma": 0.9, "slip": "0.2", "cost": 0.04, "goal": 1.0, "pit": -1.0}
+ICE = {"slip": "2/3", "cost": 0.0, "goal": 1.0, "pit": 0.0, "gamma": 0.99}
+PRESETS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+    "corridor": (("S......G",), {"slip": "0", "cost": 0.0}),
+    "classic": (CLASSIC, {"gamma": 1.0}),
+    "cliff": (CLIFF, {"slip": "0", "cost": 0.01, "goal": 0.0, "gamma": 1.0}),
+    "walled": (("S......", ".......", "....###", "....#G#", "....###"), {"slip": "0"}),
+    "lake4": (frozen_lake.MAPS["4x4"], ICE),
+    "lake8": (frozen_lake.MAPS["8x8"], ICE),
+}
+_IN_LINK = str.maketrans({WALL: "w"})  # a "#" would be %23
+_FROM_LINK = str.maketrans({"w": WALL})
+
+
+@dataclass(frozen=True)
+class Rules:
+    slip: float
+    step_cost: float
+    goal: float
+    pit: float
+    gamma: float
+
+
+@dataclass(frozen=True)
+class Here:
+    """The world of the moment. ``key``: changes with everything in it; ``lake``: its name in Gymnasium, where its dynamics are read there;
+    ``selected``: the cell that was clicked, the first start at first."""
+
+    rows: tuple[str, ...]
+    rules: Rules
+    world: GridWorld
+    lake: str
+    selected: grid_board.Place
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return (self.rows, self.rules)
+
+
+def names() -> dict[str, str]:
+    """Of the presets."""
+    return {
+        "corridor": _("Corridor"), "classic": _("Russell and Norvig’s 4×3"), "cliff": _("Cliff"), "walled": _("Walled-in goal"),
+        "lake4": "FrozenLake 4×4", "lake8": "FrozenLake 8×8",
+    }  # fmt: skip
+
+
+def controls() -> Rules:
+    """Presets and rules."""
+    with st.container(horizontal=True, gap="small"):
+        for preset, words in names().items():
+            st.button(words, key=f"{LAB}/preset/{preset}", on_click=use, args=(preset,))
+    left, right = st.columns(2, gap="large")
+    with left:
+        gamma = setting.slider(LAB, "gamma", _("Discount γ"), 0.0, 1.0, DEFAULTS["gamma"], 0.01)
+    with right:
+        slip = st.select_slider(
+            _("Slip: chance to go aside instead"), SLIPS, DEFAULTS["slip"], key=setting.key(LAB, "slip"), persist_state="session",
+            bind="query-params", help=_("Half to each side of the direction that was meant. 2/3 is the ice of FrozenLake."),
+        )  # fmt: skip
+    with st.expander(_("Rewards and size of the map"), icon=":material/tune:"):
+        first, second, third = st.columns(3)
+        with first:
+            cost = setting.slider(LAB, "cost", _("Cost of a step"), -0.1, 0.5, DEFAULTS["cost"], 0.01)
+        with second:
+            goal = setting.slider(LAB, "goal", _("Reward of a goal"), -2.0, 5.0, DEFAULTS["goal"], 0.1)
+        with third:
+            pit = setting.slider(LAB, "pit", _("Reward of a pit"), -5.0, 2.0, DEFAULTS["pit"], 0.1)
+        _size()
+    over, _sep, under = slip.partition("/")
+    return Rules(float(over) / float(under or 1), cost, goal, pit, gamma)
+
+
+def _size() -> None:
+    rows = map_rows()
+    first, second, _rest = st.columns(3)
+    for column, name, label, now in ((first, "height", _("Rows"), len(rows)), (second, "width", _("Columns"), len(rows[0]))):
+        st.session_state[f"{LAB}/{name}"] = now
+        column.slider(label, 1, LARGEST, key=f"{LAB}/{name}", on_change=_resize)
+
+
+def _resize() -> None:
+    """Cut off, or add free cells, at the right and at the bottom."""
+    height, width = int(st.session_state[f"{LAB}/height"]), int(st.session_state[f"{LAB}/width"])
+    rows = [row[:width].ljust(width, FREE) for row in map_rows()[:height]]
+    set_map((*rows, *[FREE * width] * (height - len(rows))))
+
+
+def use(preset: str) -> None:
+    """Paint a preset and set its rules; in a callback."""
+    rows, rules = PRESETS[preset]
+    for name, value in {**DEFAULTS, **rules}.items():
+        st.session_state[setting.key(LAB, name)] = value
+    set_map(rows)
+    playing.reset(LAB, "sweeps")
+    playing.reset(LAB, "episodes")
+
+
+def set_map(rows: tuple[str, ...]) -> None:
+    """In a callback; the boards in the browser take it over."""
+    st.session_state[f"{LAB}/map"] = rows
+    st.session_state[f"{LAB}/stamp"] = st.session_state.get(f"{LAB}/stamp", 0) + 1
+    st.session_state[f"{LAB}/selected"] = None
+
+
+def map_rows() -> tuple[str, ...]:
+    """From the session; else from the link, where that is a map; else the classic."""
+    if f"{LAB}/map" not in st.session_state:
+        linked = str(st.query_params.get(setting.key(LAB, "map"), ""))[: LARGEST * (LARGEST + 1)]
+        rows = tuple(linked.translate(_FROM_LINK).split("-"))
+        try:
+            grid_world(rows)
+        except ConfigError:
+            rows = CLASSIC
+        st.session_state[f"{LAB}/map"] = rows
+    return st.session_state[f"{LAB}/map"]
+
+
+def current(rules: Rules) -> Here:
+    """The world as it is painted. ConfigError where no free cell is left."""
+    rows = map_rows()
+    _put_in_link("map", "-".join(rows).translate(_IN_LINK), rows == CLASSIC)
+    lake = next((name for name, known in frozen_lake.MAPS.items() if known == rows), "")
+    amounts = {"slip": rules.slip, "step_cost": rules.step_cost, "goal_reward": rules.goal, "pit_reward": rules.pit}
+    world = kept("world", (rows, rules), lambda: frozen_lake.frozen_lake(lake, **amounts) if lake else grid_world(rows, **amounts))
+    return Here(rows, rules, world, lake, _selected(rows))
+
+
+def _selected(rows: tuple[str, ...]) -> grid_board.Place:
+    """From the session or the link; else the first start, or the first cell that is free."""
+    first = _first(rows)
+    state = f"{LAB}/selected"
+    chosen = st.session_state[state] if state in st.session_state else _place(str(st.query_params.get(setting.key(LAB, "cell"), "")))
+    if chosen is None or chosen[0] >= len(rows) or chosen[1] >= len(rows[0]):
+        chosen = first
+    st.session_state[state] = chosen
+    _put_in_link("cell", f"{chosen[0] + 1}.{chosen[1] + 1}", chosen == first)
+    return chosen
+
+
+def _first(rows: tuple[str, ...]) -> grid_board.Place:
+    kind = START if any(START in row for row in rows) else FREE
+    return next(((r, row.index(kind)) for r, row in enumerate(rows) if kind in row), (0, 0))
+
+
+def _place(text: str) -> grid_board.Place | None:
+    row, _sep, column = text.partition(".")
+    whole = row.isdecimal() and column.isdecimal() and len(text) <= 5 and int(row) and int(column)
+    return (int(row) - 1, int(column) - 1) if whole else None
+
+
+def _put_in_link(name: str, written: str, default: bool) -> None:
+    key = setting.key(LAB, name)
+    if default:
+        st.query_params.pop(key, None)
+    elif st.query_params.get(key) != written:
+        st.query_params[key] = written
+
+
+def take(board: str) -> None:
+    """What was painted or selected on a board; in its callback."""
+    answer = grid_board.answer(board, map_rows())
+    if answer is None:
+        return
+    if answer.rows:
+        st.session_state[f"{LAB}/map"] = answer.rows
+    if answer.selected:
+        st.session_state[f"{LAB}/selected"] = answer.selected
+
+
+def kept(name: str, key: Any, make: Callable[[], Any]) -> Any:
+    """What ``make`` gives, kept in the session until ``key`` changes."""
+    held = st.session_state.get(f"{LAB}/kept/{name}")
+    if held is None or held[0] != key:
+        held = st.session_state[f"{LAB}/kept/{name}"] = (key, make())
+    return held[1]
+
+
+def explain(here: Here) -> None:
+    """What is odd about this world, in words; below the boards, which must not move while they are painted."""
+    if here.lake:
+        words = _("This map’s moves and rewards are read from Gymnasium’s own table (`env.unwrapped.P` of FrozenLake-v1, {name}).")
+        st.caption(words.format(name=here.lake))
+    for remark in remarks(here):
+        st.info(remark, icon=":material/lightbulb:")
+
+
+def remarks(here: Here) -> list[str]:
+    """What is odd about this world."""
+    rows, rules, mdp = here.rows, here.rules, here.world.mdp
+    painted = "".join(rows)
+    ending = ends(mdp, uniform_policy(mdp))
+    lost = int((~ending).sum())
+    found: list[str] = []
+    if GOAL not in painted:
+        found.append(_("There is no goal: the best that is left is to pay as little as possible. Paint one."))
+    elif distance_to_goal(here) is None:
+        found.append(_("No way leads from a start to a goal: walls are in between. The start learns nothing of the reward there."))
+    if START not in painted:
+        found.append(_("There is no start: each episode begins in a free cell by chance. The values do not depend on it."))
+    elif FREE not in painted and painted.count(START) > 1:
+        found.append(_("Every free cell is a start: episodes begin anywhere (“exploring starts”). The values do not depend on it."))
+    if rules.step_cost < 0 and rules.gamma >= 1:
+        words = _(
+            "A step *pays* {gain}, and with γ = 1 nothing is worth less for being late: who never ends collects without limit. "
+            "The values of cells that can avoid the end rise by {gain} each sweep, for ever: they diverge."
+        )  # fmt: skip
+        found.append(words.format(gain=f"{-rules.step_cost:g}"))
+    elif rules.step_cost < 0:
+        words = _(
+            "A step *pays* {gain}: to walk for ever is worth {gain} / (1 − γ) = {sum}. Where that is more than the goal, the arrows "
+            "avoid it."
+        )
+        found.append(words.format(gain=f"{-rules.step_cost:g}", sum=number(-rules.step_cost / (1 - rules.gamma))))
+    elif lost and rules.gamma >= 1 and rules.step_cost > 0:
+        words = _(
+            "From {lost} cells no end can be reached, and γ = 1: each pays {cost} at every step for ever, so its value falls without "
+            "limit and no exact value exists. Set γ below 1, or open a way."
+        )  # fmt: skip
+        found.append(words.format(lost=lost, cost=f"{rules.step_cost:g}"))
+    elif lost and rules.gamma < 1 and rules.step_cost > 0:
+        words = _(
+            "From {lost} cells no end can be reached. With γ < 1 they still have a value: −{cost} / (1 − γ) = {sum}, the price of "
+            "walking for ever."
+        )
+        found.append(words.format(lost=lost, cost=f"{rules.step_cost:g}", sum=number(-rules.step_cost / (1 - rules.gamma))))
+    if rules.gamma == 0:
+        found.append(_("γ = 0: only the next reward counts, so that cells further off know nothing of the goal."))
+    if rules.pit > rules.goal and "X" in painted and GOAL in painted:
+        found.append(_("A pit pays more than a goal here: the best way ends in a pit."))
+    return found
+
+
+def distance_to_goal(here: Here) -> int | None:
+    """Steps of the shortest way from a start to a goal; None where there is none."""
+    mdp = here.world.mdp
+    reached = np.array([here.rows[r][c] == GOAL for r, c in here.world.cells])
+    linked = mdp.transition.sum(1) > 0
+    for steps in range(mdp.states):
+        if reached[mdp.start > 0].any():
+            return steps
+        reached = reached | (linked @ reached)
+    return None
