@@ -28,7 +28,7 @@ REWARD, KL = 0.7, 0.3
 UNCHANGED, NEAR, SHORT = 0.02, 0.005, 20
 CHANCE, FEW_PAIRS = 0.5, 50
 HACKED = 0.2
-MARGIN, NATS = 0.5, 1.0
+MARGIN, NATS, WIDER = 0.5, 1.0, 2.0
 LEARNED, AS_GOOD = 0.1, 0.03
 SOONER = 0.5
 POINTS, WITHIN = 0.2, 40
@@ -256,17 +256,21 @@ def _hacked(run: Record, runs: Sequence[Record]) -> Result:
     )
 
 
-def _pairs(up: bool) -> Callable[[Record, Sequence[Record]], Result]:
-    def judged(run: Record, runs: Sequence[Record]) -> Result:
-        margin, chosen = run.change("eval/rewards/margins"), run.change("eval/logps/chosen")
-        return Result(
-            (
-                Part("margin", margin, "≥", MARGIN, run.last_step("eval/rewards/margins")),
-                Part("chosen", chosen, "≥" if up else "≤", NATS if up else -NATS, run.last_step("eval/logps/chosen")),
-            )
+def _down(run: Record, runs: Sequence[Record]) -> Result:
+    return Result(
+        (
+            Part("margin", run.change("eval/rewards/margins"), "≥", MARGIN, run.last_step("eval/rewards/margins")),
+            Part("chosen", run.change("eval/logps/chosen"), "≤", -NATS, run.last_step("eval/logps/chosen")),
         )
+    )
 
-    return judged
+
+def _up(run: Record, runs: Sequence[Record]) -> Result:
+    """The gap in nats, which means the same for every loss of the family, unlike the margin of implicit rewards."""
+    chosen, rejected = run.change("eval/logps/chosen"), run.change("eval/logps/rejected")
+    step = run.last_step("eval/logps/chosen")
+    wider = None if chosen is None or rejected is None else chosen - rejected
+    return Result((Part("wider", wider, "≥", WIDER, step), Part("chosen", chosen, "≥", 0.0, step)))
 
 
 _SAME = ("model", "data", "reward", "steps", "prompts_per_step", "samples_per_prompt", "eval_prompts")
@@ -363,8 +367,8 @@ CHALLENGES: tuple[Challenge, ...] = (
     Challenge("nothing", ("grpo",), lambda run: isinstance(run.config, GRPOConfig) and run.config.eval_prompts >= MEASURED, _nothing),
     Challenge("wrong", ("reward_model",), lambda run: isinstance(run.config, RewardModelConfig) and run.config.model == "story", _wrong),
     Challenge("hacked", _ONLINE, _watches_gold, _hacked),
-    Challenge("down", ("dpo",), lambda run: isinstance(run.config, DPOConfig) and run.config.variant == "sigmoid", _pairs(up=False)),
-    Challenge("up", ("dpo",), lambda run: isinstance(run.config, DPOConfig), _pairs(up=True)),
+    Challenge("down", ("dpo",), lambda run: isinstance(run.config, DPOConfig) and run.config.variant == "sigmoid", _down),
+    Challenge("up", ("dpo",), lambda run: isinstance(run.config, DPOConfig), _up),
     Challenge("actor", ("ppo",), lambda run: isinstance(run.config, PPOConfig) and run.config.critic == "none", _actor),
     Challenge("sooner", _ONLINE, lambda run: isinstance(run.config, OnlineConfig), _sooner),
 )

@@ -178,19 +178,25 @@ def test_hacked(tmp_path, rows, fields, met):
     assert [found.met for _, found in judged_ids("hacked", tmp_path)] == ([] if met is None else [met])
 
 
-def pairs(margin: float, chosen: float) -> Rows:
-    return {
-        0: {"eval/rewards/margins": 0.1, "eval/logps/chosen": -90.0},
-        10: {"eval/rewards/margins": 0.1 + margin, "eval/logps/chosen": -90.0 + chosen},
-    }
+def pairs(margin: float, chosen: float, rejected: float) -> Rows:
+    start = {"eval/rewards/margins": 0.1, "eval/logps/chosen": -90.0, "eval/logps/rejected": -80.0}
+    moved = dict(zip(start, (margin, chosen, rejected), strict=True))
+    return {0: start, 10: {key: start[key] + moved[key] for key in start}}
 
 
 @pytest.mark.parametrize(
-    ("margin", "chosen", "down", "up"),
-    [(0.51, -1.0, True, False), (0.51, -0.99, False, False), (0.49, -5.0, False, False), (0.51, 1.0, False, True), (0.49, 2, False, False)],
+    ("margin", "chosen", "rejected", "down", "up"),
+    [
+        (0.5, -1.0, -9.0, True, False),
+        (0.5, -0.99, -9.0, False, False),
+        (0.49, -5.0, -9.0, False, False),
+        (0.5, 0.0, -2.0, False, True),
+        (0.5, -0.01, -9.0, False, False),
+        (0.5, 1.0, -0.99, False, False),
+    ],
 )
-def test_down_and_up(tmp_path, margin, chosen, down, up):
-    run = run_of(tmp_path, "dpo", pairs(margin, chosen))
+def test_down_and_up(tmp_path, margin, chosen, rejected, down, up):
+    run = run_of(tmp_path, "dpo", pairs(margin, chosen, rejected))
     assert (result("down", run).met, result("up", run).met) == (down, up)
 
 

@@ -208,8 +208,10 @@ def _why(result: Result) -> list[str]:
 def _count(challenge: Challenge, result: Result, run_id: str) -> None:
     if _id(challenge) in progress.solved():
         st.success(_("You have solved this challenge."), icon=":material/check_circle:")
-    elif result.met:
-        if st.button(_("It is my run: count it"), icon=":material/flag:", type="primary", key=f"challenge/count/{challenge.id}/{run_id}"):
+    else:
+        if result.met and st.button(
+            _("It is my run: count it"), icon=":material/flag:", type="primary", key=f"challenge/count/{challenge.id}/{run_id}"
+        ):
             progress.record(_id(challenge))
             st.rerun()
         st.caption(_("Everybody on this server sees the same runs, so looking at one solves nothing. Only you know whether it is yours."))

@@ -29,7 +29,8 @@ def parts() -> dict[str, str]:
     return {
         "reward": _("reward"), "kl": _("KL"), "finished": _("finished"), "steps": _("steps"), "unchanged": _("change of the reward"),
         "near": _("KL at the end"), "pairs": _("pairs measured"), "truly": _("right at most"), "up": _("reward rose by"),
-        "down": _("gold fell by"), "margin": _("margin rose by"), "chosen": _("chosen log-prob moved by"), "learned": _("reward rose by"),
+        "down": _("gold fell by"), "margin": _("margin rose by"), "wider": _("gap widened by"),
+        "chosen": _("chosen log-prob moved by"), "learned": _("reward rose by"),
         "gap": _("lead on the critic"), "as good": _("lead on the default run"), "share": _("share of its steps"), "gain": _("gain"),
     }  # fmt: skip
 
@@ -37,6 +38,7 @@ def parts() -> dict[str, str]:
 SYMBOLS = {
     "reward": "r_s", "kl": r"\mathrm{KL}_s", "steps": "S", "unchanged": r"|r_S-r_0|", "near": r"\mathrm{KL}_S",
     "pairs": "n", "truly": r"\max_a\,1-|s-a|", "up": r"r_S-r_0", "down": r"g_\text{peak}-g_S", "margin": r"m_S-m_0",
+    "wider": r"\Delta_S-\Delta_0",
     "chosen": r"\log\pi_S(y_w)-\log\pi_0(y_w)", "learned": r"r_S-r_0", "gap": r"r_S-r'_{S'}", "as good": r"r_s-r'_{S'}", "share": r"s/S'",
     "gain": r"r_s-r_0",
 }  # fmt: skip
@@ -125,15 +127,15 @@ def words() -> dict[str, Words]:
             ("eval/rewards/margins", "eval/logps/chosen", "eval/logps/rejected", "eval/rewards/accuracies"),
         ),
         "up": Words(
-            _("DPO: margins up, chosen log-probability up too"),
+            _("DPO: the gap widens, the chosen answers do not fall"),
             _(
-                "The same with any loss of the family, but the chosen held-out answers must become likelier by at least {nats:g} nat, "
-                "while the margin "
-                "rises by at least {margin}."
-            ).format(margin=engine.MARGIN, nats=engine.NATS),
-            rf"m_S-m_0\ge {engine.MARGIN}\ \wedge\ \log\pi_S(y_w)-\log\pi_0(y_w)\ge {engine.NATS:g}",
-            (Place("dpo", _("Begin with DPO"), (("dpo.steps", "20"),)),),
-            ("eval/rewards/margins", "eval/logps/chosen", "eval/logps/rejected", "eval/rewards/accuracies"),
+                "A DPO run with any loss of the family after which the gap between the log-probabilities of chosen and rejected held-out "
+                "answers is at least {nats:g} nats wider than at the start, while the chosen ones are at least as likely as then."
+            ).format(nats=engine.WIDER),
+            rf"\Delta_S-\Delta_0\ge {engine.WIDER:g}\ \wedge\ \log\pi_S(y_w)-\log\pi_0(y_w)\ge 0,"
+            r"\quad\Delta=\log\pi(y_w)-\log\pi(y_l)",
+            (Place("dpo", _("Begin with DPO on sums"), (("dpo.model", "sums"), ("dpo.eval_every", "10"))),),
+            ("eval/logps/chosen", "eval/logps/rejected", "eval/rewards/margins", "eval/rewards/accuracies"),
         ),
         "actor": Words(
             _("PPO with the actor alone, as good as with a critic"),

@@ -135,9 +135,8 @@ def _online() -> Item:
             "Old answers say little about what the policy writes now. In an example, a policy has an expected reward of {now}, but the "
             "answers "
             "of the earlier one average {then}; weighing them by π/π_old repairs the mean, and {ess} of them then count as one fresh "
-            "sample "
-            "(effective sample size). PPO reuses a batch for a few epochs only, with just this ratio, clipped. Online DPO samples its "
-            "pairs anew."
+            "sample (effective sample size). PPO's later epochs on a batch are still online, but a little off-policy: that is what its "
+            "ratio is for. Online DPO samples its pairs anew."
         ).format(
             now=number(float(policy @ rewards)), then=number(float(behaviour @ rewards)), ess=number(float(behaviour @ ratio**2)),
         ),
