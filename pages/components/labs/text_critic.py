@@ -9,9 +9,11 @@ import streamlit as st
 from pages.components import link, models
 from pages.components.i18n import _
 from pages.components.labs import setting
-from pages.components.labs.text_walk import LAB, Scene, Tokens, identity
+from pages.components.labs import text_walk as walks
+from pages.components.labs.text_walk import LAB, Scene, Tokens
 from pages.components.text import plain
 from rlhf import compare, runs
+from rlhf.config import PPOConfig, spelled_reward
 from rlhf.errors import PlaygroundError
 from rlhf.labs.mdp import Floats
 from rlhf.labs.text_world import VALUE_HEAD, state_values
@@ -67,26 +69,36 @@ def choose(scene: Scene) -> Critic | None:
     return found.get(setting.choice(LAB, "critic", _("Critic of"), names, help=words))
 
 
-def values(scene: Scene, tokens: Tokens, critic: Critic | None) -> Floats | None:
+def values(scene: Scene, tokens: Tokens, critic: Critic | None, gamma: float) -> Floats | None:
     """V along the text, and whose it is."""
     if critic is None:
         return None
+    known, key = walks.asked(scene.frozen), ("values", critic.id, scene.world.prompt_ids, scene.world.longest, tokens)
     try:
-        side = compare.tuned(critic.run, critic.checkpoint)
-        frozen = models.wait(side)
-        with models.computing(frozen) as loaded:
-            found = state_values(scene.world, tokens, loaded, side.layers[-1])
+        if key not in known:
+            side = compare.tuned(critic.run, critic.checkpoint)
+            frozen = models.wait(side)
+            with models.computing(frozen) as loaded:
+                known[key] = state_values(scene.world, tokens, loaded, side.layers[-1])
+        _whose(scene, critic, gamma)
     except PlaygroundError as error:
         st.caption(f":material/error: {plain(error.what)}")
         return None
-    name = plain(critic.run.name)
-    if identity(scene.frozen) == critic.id:
-        st.caption(_("V is of **{run}**, step {step}: the policy that writes here.").format(run=name, step=critic.step))
-    else:
-        words = _("V is of **{run}**, step {step}: what this critic expects if *its* policy goes on. The text is written by another.")
-        st.caption(words.format(run=name, step=critic.step))
+    return known[key]
+
+
+def _whose(scene: Scene, critic: Critic, gamma: float) -> None:
+    """Which run it is of, what it learned to expect, and whether that is what is shown here."""
+    config = critic.run.load_config()
+    assert isinstance(config, PPOConfig)
+    settings = {"reward": f"`{spelled_reward(config.reward)}`", "gamma": f"{config.gamma:g}", "beta": f"{config.beta:g}"}
+    words = _("V is of **{run}**, step {step}. It learned to expect its own policy's return: {reward}, γ = {gamma}, β = {beta}.")
+    st.caption(words.format(run=plain(critic.run.name), step=critic.step, **settings))
+    own = walks.identity(scene.frozen) == critic.id
+    if not own:
         st.button(_("Let its policy write"), icon=":material/swap_horiz:", key="mdp/act", on_click=_act, args=(critic.id,), type="tertiary")
-    return found
+    if [term.name for term in config.reward] != scene.mix.names or config.gamma != gamma or not own:
+        st.caption(_("Here something else writes or is paid, so G − V is more than the critic's error."))
 
 
 def _act(reference: str) -> None:

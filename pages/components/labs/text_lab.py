@@ -33,6 +33,7 @@ def body() -> None:
     part = setting.part(LAB, {"write": _("Write a text"), "pay": _("At the end, or per token?"), "code": _("As an environment")})
     if part != "write":
         walks.pause()
+        walks.keep_pace()
     try:
         {"write": _write, "pay": text_credit.draw, "code": text_code.draw}[part]()
     except PlaygroundError as error:
@@ -64,11 +65,10 @@ def _buttons(scene: Scene, here: Walk) -> None:
         words = _("Draw one token, each as often as its probability says.")
         st.button(_("Sample"), icon=":material/casino:", key="mdp/sample", on_click=walks.sample, disabled=over, help=words)
         if st.session_state.get(walks.PLAYING):
-            pressed = st.button(_("Pause"), icon=":material/pause:", key="mdp/pause", on_click=walks.pause)
+            st.button(_("Pause"), icon=":material/pause:", key="mdp/pause", on_click=walks.pause)
         else:
-            pressed = st.button(_("Play"), icon=":material/play_arrow:", key="mdp/play", on_click=walks.play, type="primary")
-    if pressed:
-        st.rerun()
+            start = () if over else here.at
+            st.button(_("Play"), icon=":material/play_arrow:", key="mdp/play", on_click=walks.play, args=(start,), type="primary")
 
 
 def _tree(scene: Scene, here: Walk) -> None:
@@ -122,7 +122,7 @@ def _carry_back(scene: Scene, here: Walk, state: DeltaGenerator) -> None:
     left, right = st.columns(2, gap="large")
     with left:
         gamma = way_back.gamma_slider()
-        values = text_critic.values(scene, here.at, text_critic.choose(scene))
+        values = text_critic.values(scene, here.at, text_critic.choose(scene), gamma)
     text, start = walks.read(scene, here.at), len(scene.world.prompt_ids)
     rewards: list[float] = []
     if scene.world.end(here.at):
@@ -149,7 +149,7 @@ def _state(prompt: Sequence[str], way: WayBack) -> int:
     """The state as tokens, coloured by their returns; → the position that is chosen, there or in the table."""
     n = len(way.strings)
     label = _("State s{n}: the prompt").format(n=str(n).translate(LOWERED))
-    chosen = _("and {n} chosen tokens").format(n=n) if n else _("and no token yet")
+    chosen = {0: _("and no token yet"), 1: _("and one chosen token")}.get(n) or _("and {n} chosen tokens").format(n=n)
     returned = [float(g) for g in way.returns]
     rows = [TokenRow(prompt, label=label), TokenRow(way.strings, returned, _tips(way), chosen)]
     at = min(st.session_state.get(POSITION, 0), n - 1)

@@ -63,7 +63,7 @@ def figure(way: WayBack, *, height: int = 250, scale: tuple[float, float] | None
     ends = labels(way.strings)
     if way.expected is not None:
         data.append(_line(_("critic V(s)"), "V", list(range(len(way.expected))), way.expected, orange, "dot"))
-        ends += [_("end") if len(way.rewards) else "?"]
+        ends += [_("end") if len(way.rewards) else "…"]
     axis = {"tickvals": list(range(len(ends))), "ticktext": ends, "tickangle": 0 if len(ends) <= 10 else -60}
     return go.Figure(
         data=data,

@@ -62,7 +62,7 @@ def layout(logprobs: Mapping[Tokens, float]) -> list[Place]:
 
 
 def draw(scene: Scene, here: Walk) -> None:
-    places = layout(here.logprobs)
+    places = layout({state: p for state, p in here.logprobs.items() if len(state) <= scene.world.longest})
     strings = _strings(scene, here)
     nodes = []
     for place in places:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LAB = "mdp"
 TOKENS = f"{LAB}.tokens"
-WALKS, WISH, PLAYING, SHOWN, KNOWN = (f"{LAB}/{name}" for name in ("walks", "wish", "playing", "shown", "known"))
+WALKS, WISH, PLAYING, PACED, SHOWN, KNOWN = (f"{LAB}/{name}" for name in ("walks", "wish", "playing", "paced", "shown", "known"))
 LINKED = f"{LAB}/linked"
 BARS = f"{LAB}-bars"
 MOST_LEAVES = 24
@@ -81,13 +81,13 @@ def identity(frozen: Frozen) -> str:
 
 
 def _followed(world: TextWorld, linked: str) -> Tokens:
-    asked: list[int] = []
+    named: list[int] = []
     parts = linked.split(",")
     for part in parts[:MOST_LINKED]:
         if not (part.strip().isdecimal() and len(part.strip()) < 10):
             break
-        asked.append(int(part))
-    possible = world.possible(asked)
+        named.append(int(part))
+    possible = world.possible(named)
     if len(possible) < len(parts):
         words = _("The link names {n} tokens; {kept} of them can be followed. The rest are unknown to this model, or come after the end.")
         st.info(words.format(n=len(parts), kept=len(possible)), icon=":material/link_off:")
@@ -123,19 +123,23 @@ def _drop(here: Walk, leaf: Tokens) -> None:
 
 def move(scene: Scene, here: Walk) -> None:
     """What the buttons asked for, and while it plays one token more."""
+    keep_pace()
     playing = bool(st.session_state.get(PLAYING))
-    if playing and st.session_state.pop(f"{PLAYING}/pressed", False):
-        if scene.world.end(here.at):
-            here.at = ()
-        st.rerun()  # the whole page, which alone sets how often the fragment runs
     wish = st.session_state.pop(WISH, None)
     if wish is not None and wish != "sample":
         here.at = scene.world.possible(wish)
     if (playing or wish == "sample") and not scene.world.end(here.at):
         _sample(scene, here)
     if playing and scene.world.end(here.at):
-        st.session_state.pop(PLAYING)
-        remember(scene, here)
+        pause()
+        keep_pace()
+
+
+def keep_pace() -> None:
+    """Run the whole page when playing has begun or ended: it alone sets how often the fragment runs by itself."""
+    playing = bool(st.session_state.get(PLAYING))
+    if st.session_state.get(PACED, False) != playing:
+        st.session_state[PACED] = playing
         st.rerun()
 
 
@@ -162,9 +166,10 @@ def sample() -> None:
     pause()
 
 
-def play() -> None:
+def play(start: Tokens) -> None:
+    """From a state on, one token after another."""
+    st.session_state[WISH] = start
     st.session_state[PLAYING] = True
-    st.session_state[f"{PLAYING}/pressed"] = True
 
 
 def pause() -> None:
@@ -192,7 +197,7 @@ def read(scene: Scene, tokens: Tokens) -> Text:
     """Prompt and tokens with their log-probabilities, nats."""
     from rlhf import explore
 
-    known = _known(scene.frozen)
+    known = asked(scene.frozen)
     key = ("text", scene.world.prompt_ids, tokens)
     if key not in known:
         ids, start = [*scene.world.prompt_ids, *tokens], len(scene.world.prompt_ids)
@@ -205,7 +210,7 @@ def actions(scene: Scene, tokens: Tokens) -> NextToken:
     """The ``scene.k`` most probable next tokens."""
     from rlhf.rollout import next_token
 
-    known = _known(scene.frozen)
+    known = asked(scene.frozen)
     key = ("next", scene.world.prompt_ids, tokens, scene.k)
     if key not in known:
         with models.computing(scene.frozen) as loaded:
@@ -213,7 +218,7 @@ def actions(scene: Scene, tokens: Tokens) -> NextToken:
     return known[key]
 
 
-def _known(frozen: Frozen) -> dict[Any, Any]:
+def asked(frozen: Frozen) -> dict[Any, Any]:
     """What this session has asked this model; anew with another model, or when it has become much."""
     kept = st.session_state.get(KNOWN)
     if kept is None or kept[0]() is not frozen or len(kept[1]) > MOST_KNOWN:
