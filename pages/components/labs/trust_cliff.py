@@ -138,7 +138,7 @@ def _figure(setup: Setup, batch: Batch, lines: list[Line]) -> go.Figure:
     high = max(high, 20.0)
     lengths = np.geomspace(low, high, POINTS)
     start = problem.expected_return(setup.theta)
-    made = go.Figure()
+    made = go.Figure(layout={"template": theme.template(is_dark)})
     returns: list[float] = [start]
     for line in lines:
         colour, name = theme.on_ground(COLOURS[line.method], is_dark), names()[line.method]
@@ -164,7 +164,7 @@ def _figure(setup: Setup, batch: Batch, lines: list[Line]) -> go.Figure:
     made.add_hline(y=start, line={"color": theme.muted(is_dark), "width": 1, "dash": "dash"}, annotation_text="J(π_old)")
     room = 0.12 * max(float(np.ptp(returns)), 1e-6)
     made.update_layout(
-        template=theme.template(is_dark), height=380, hovermode="closest",
+        height=380, hovermode="closest",
         xaxis={"type": "log", "dtick": 1, "title": {"text": _("length of the step, ‖θ′ − θ‖")}},
         yaxis={"title": {"text": "J"}, "range": [min(returns) - room, max(returns) + room]},
     )  # fmt: skip

@@ -123,7 +123,7 @@ def _curve(setup: Setup, batch: Batch, logprobs: Floats, sign: int, far: float) 
     line = theme.on_ground(theme.GREEN if sign > 0 else theme.VERMILLION, is_dark)
     sloped = [0, edge] if sign > 0 else [edge, far]
     flat = [edge, far] if sign > 0 else [0, edge]
-    made = go.Figure()
+    made = go.Figure(layout={"template": theme.template(is_dark)})
     made.add_vrect(x0=flat[0], x1=flat[1], fillcolor=theme.GREY, opacity=0.14, line_width=0)
     made.add_scatter(x=[0, far], y=[0, sign * far], mode="lines", line={"color": muted, "width": 1, "dash": "dot"}, hoverinfo="skip")
     made.add_scatter(x=sloped, y=[sign * x for x in sloped], mode="lines", line={"color": line, "width": 3}, hoverinfo="skip")
@@ -145,7 +145,7 @@ def _curve(setup: Setup, batch: Batch, logprobs: Floats, sign: int, far: float) 
     )  # fmt: skip
     top = max(1.6, edge + 0.3)
     made.update_layout(
-        template=theme.template(is_dark), height=270, showlegend=False, hovermode="closest",
+        height=270, showlegend=False, hovermode="closest",
         xaxis={"title": {"text": "ρ"}, "range": [0, far]},
         yaxis={"title": {"text": _("objective / |A|")}, "range": [-0.1, top] if sign > 0 else [-max(2.0, min(far, 3.0)), 0.1]},
     )  # fmt: skip

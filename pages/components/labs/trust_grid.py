@@ -20,7 +20,7 @@ def figure(setup: Setup, theta: Floats | None, method: str) -> go.Figure:
     high, wide = len(grid.rows), len(grid.rows[0])
     new = old if theta is None else setup.policy(theta)
     spent = np.full((high, wide), np.nan)
-    made = go.Figure()
+    made = go.Figure(layout={"template": theme.template(is_dark)})
     live = [s for s in range(grid.mdp.states) if not grid.mdp.terminal[s]]
     for s in live:
         spent[grid.cells[s]] = kl(old[s], new[s])
@@ -49,7 +49,7 @@ def figure(setup: Setup, theta: Floats | None, method: str) -> go.Figure:
             _mark(made, row, column, kind, is_dark)
     hidden = {"visible": False, "fixedrange": True}
     made.update_layout(
-        template=theme.template(is_dark), height=370, xaxis={**hidden, "range": [0.45, wide + 0.55]},
+        height=370, xaxis={**hidden, "range": [0.45, wide + 0.55]},
         yaxis={**hidden, "range": [high + 0.55, 0.45], "scaleanchor": "x"},
     )  # fmt: skip
     return made

@@ -89,7 +89,8 @@ def _corridor(setup: Setup, done: Sequence[Round]) -> go.Figure:
         go.Scatter(
             x=right, y=[problem.expected_return(np.array([0.0, x])) for x in lines], mode="lines", name="J", showlegend=False,
             line={"color": theme.muted(is_dark), "width": 2}, hovertemplate="π(→) %{x:.3f}: J %{y:.2f}<extra></extra>",
-        )
+        ),
+        layout={"template": theme.template(is_dark)},
     )  # fmt: skip
     start = float(setup.policy()[0, 1])
     if len(done) <= 1 and setup.settings.delta > 0:
@@ -110,7 +111,7 @@ def _corridor(setup: Setup, done: Sequence[Round]) -> go.Figure:
             marker={"symbol": SYMBOLS[method], "size": sizes[1:], "color": colour, "opacity": 1}, hovertemplate="π(→) %{x:.3f}: J %{y:.2f}",
         )  # fmt: skip
     made.update_layout(
-        template=theme.template(is_dark), height=400, hovermode="closest",
+        height=400, hovermode="closest",
         xaxis={"title": {"text": _("π(→), the same in every cell")}, "range": [-0.02, 1.02]}, yaxis={"title": {"text": "J"}},
     )  # fmt: skip
     return made
