@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from pages.components.i18n import _
 from pages.components.labs import (
     frame,
-    grid_board,
     setting,
     values_experiments,
     values_learning,
@@ -27,11 +24,7 @@ def body() -> None:
         here = values_world.current(rules)
     except ConfigError as error:
         show_error(error, icon=":material/brush:")
-        rows, board = values_world.map_rows(), f"{LAB}/board"
-        grid_board.board(
-            board, rows, {}, title=_("The map"), paint=True, changed=lambda: values_world.take(board),
-            stamp=st.session_state.get(f"{LAB}/stamp", 0),
-        )  # fmt: skip
+        values_world.bare_board()
         return
     if part == "planning":
         values_planning.draw(here)

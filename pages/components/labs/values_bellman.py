@@ -66,6 +66,6 @@ def _action_value(here: Here, values: Floats, state: int, action: int, q: float)
     for after in np.flatnonzero(mdp.transition[state, action]):
         p, reward = float(mdp.transition[state, action, after]), float(mdp.reward[state, action, after])
         r, c = here.world.cells[after]
-        ahead = rf"{reward:.3g}+{here.rules.gamma:.3g}\cdot {tex(float(values[after]))}"
+        ahead = rf"{reward + 0.0:.3g}+{here.rules.gamma:.3g}\cdot {tex(float(values[after]))}"
         terms.append(rf"\underbrace{{{p:.3g}\,({ahead})}}_{{({r + 1},{c + 1})}}")
     return rf"Q(s,{TEX_ARROWS[action]}) = {'+'.join(terms)} = {result(q)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,7 +14,8 @@ from pages.components.labs import grid_board
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.labs.values_boards import scale, value_cells
 from pages.components.labs.values_learning import names
-from pages.components.labs.values_world import CLIFF, LAB, Here, Rules, distance_to_goal, kept
+from pages.components.labs.values_remarks import distance_to_goal
+from pages.components.labs.values_world import CLIFF, LAB, Here, Rules, kept
 from pages.components.numbers import number
 from rlhf.labs import dynamic_programming as dp
 from rlhf.labs import td_control as td
@@ -137,7 +138,7 @@ def cliff() -> None:
     values: dict[str, str | int] = {"runs": RUNS, "last": LAST}
     for short, name in (("q", "q_learning"), ("s", "sarsa")):
         values |= {
-            f"{short}_edge": round(found.edge[name] * RUNS), f"{short}_steps": number(found.steps[name]),
+            f"{short}_edge": round(found.edge[name] * RUNS), f"{short}_steps": f"{found.steps[name]:.3g}",
             f"{short}_fell": number(found.fell[name], "share"), f"{short}_earned": number(found.earned[name]),
         }  # fmt: skip
     reveal(Choice(question.id, question.text, question.options, 0, words.format(**values)))
@@ -175,5 +176,6 @@ def _draw_walks(found: Walks) -> None:
         q = found.q[name]
         with column:
             st.caption(_("**{name}**: its best way in the first run").format(name=title))
-            cells = value_cells(here, q.max(1), np.zeros_like(q), largest)
+            values = value_cells(here, q.max(1), np.zeros_like(q), largest)
+            cells = {place: replace(cell, text="") for place, cell in values.items()}
             grid_board.board(f"{LAB}/cliff/{name}", CLIFF, cells, title=title, changed=lambda: None, walk=found.walk[name])
