@@ -38,17 +38,15 @@ lab = frame.Lab(
     name=LAB,
     title=_("Values and Bellman"),
     lead=_(
-        "Paint a world and ask what each cell is **worth**: what one can expect to collect from there. Press **Play**, and "
-        "watch the reward "
-        "spread from the goal through the map; click a cell to see its equation."
+        "Paint a world and ask what each cell is **worth**: what one can expect to collect from there. Press **Play**, and watch the "
+        "reward spread from the goal through the map; click a cell to see its equation."
     ),
     formula=r"V^\pi(s)=\sum_a\pi(a|s)\,Q^\pi(s,a)\qquad V^*(s)=\max_a Q^*(s,a)\qquad "
     r"Q(s,a)=\sum_{s'}p(s'|s,a)\,\bigl[r+\gamma\,V(s')\bigr]",
     reading=_(
-        "What a cell is worth follows from what its neighbours are worth: the reward of the step plus γ times the value of "
-        "where one lands, "
-        "summed over where one may land. The *expectation* equation averages over the policy’s actions, the *optimality* "
-        "equation takes the best one."
+        "What a cell is worth follows from what its neighbours are worth: the reward of the step plus γ times the value of where one "
+        "lands, summed over where one may land. The *expectation* equation averages over the policy’s actions, the *optimality* equation "
+        "takes the best one."
     ),
     papers=(
         ("Sutton & Barto 2018, ch. 3, 4 and 6", "http://incompleteideas.net/book/the-book-2nd.html"),

@@ -37,8 +37,8 @@ def wave(here: Here) -> None:
         _("Later than sweep {steps}, or never").format(steps=steps),
     ]  # fmt: skip
     text = _(
-        "The shortest way from a start to a goal of your map has {steps} steps. All values begin at 0. In which sweep of value "
-        "iteration does the goal’s reward first change the value of the start?"
+        "The shortest way from a start to a goal of your map has {steps} steps. All values begin at 0. In which sweep of value iteration "
+        "does the goal’s reward first change the value of the start?"
     )
     question = Choice("grid/wave", text.format(steps=steps), options, 0, "")
     if not guess(question):
@@ -79,18 +79,18 @@ def heard_of_goal(here: Here) -> tuple[int | None, Floats]:
 def _wave_figure(values: Floats, heard: int | None) -> None:
     is_dark = theme.dark()
     shown = values[: max(12, 3 * (heard or 4))]
-    figure = go.Figure(
-        go.Scatter(
-            x=np.arange(len(shown)), y=shown, mode="lines+markers", line={"color": theme.on_ground(theme.BLUE, is_dark)},
-            hovertemplate="%{x}: %{y:.4f}<extra></extra>",
-        )
-    )  # fmt: skip
+    line = {
+        "type": "scatter", "x": np.arange(len(shown)), "y": shown, "mode": "lines+markers",
+        "line": {"color": theme.on_ground(theme.BLUE, is_dark)}, "hovertemplate": "%{x}: %{y:.4f}<extra></extra>",
+    }  # fmt: skip
+    layout = {
+        "template": theme.template(is_dark), "height": 220, "hovermode": "closest",
+        "xaxis": {"title": {"text": _("sweep")}, "tickformat": "d"},
+        "yaxis": {"title": {"text": _("V at the start")}},
+    }  # fmt: skip
+    figure = go.Figure(data=[line], layout=layout)
     if heard is not None:
         figure.add_vline(x=heard, line={"color": theme.muted(is_dark), "dash": "dot", "width": 1})
-    figure.update_layout(
-        template=theme.template(is_dark), height=220, hovermode="closest", xaxis={"title": {"text": _("sweep")}, "tickformat": "d"},
-        yaxis={"title": {"text": _("V at the start")}},
-    )  # fmt: skip
     charts.still(figure, key=f"{LAB}/wave/figure")
 
 
@@ -111,8 +111,8 @@ def cliff() -> None:
     """Q-learning and SARSA on Sutton and Barto's cliff (example 6.6), its rewards divided by 100."""
     st.markdown(f"##### {_('Experiment: the walk along the cliff')}")
     text = _(
-        "Both learn on the cliff below (a step costs 0.01, a fall 1) and go on exploring with ε = 0.1. Whose best way leads "
-        "right along the edge?"
+        "Both learn on the cliff below (a step costs 0.01, a fall 1) and go on exploring with ε = 0.1. Whose best way leads right along "
+        "the edge?"
     )
     question = Choice("grid/cliff", text, ["Q-learning", "SARSA", _("Both")], 0, "")
     if not guess(question):
@@ -127,13 +127,10 @@ def cliff() -> None:
         return
     _draw_walks(found)
     words = _(
-        "Q-learning’s way passes right beside the pits in {q_edge} of {runs} runs ({q_steps} steps), SARSA’s in {s_edge} "
-        "({s_steps} steps). Q-learning "
-        "learns the best policy’s values, as if nobody would ever slip off; while exploring, it falls in {q_fell} of its last "
-        "{last} episodes and "
-        "earns {q_earned}. SARSA’s target holds the action really taken next, exploring included, so the edge looks as "
-        "dangerous as it is: it "
-        "falls in {s_fell} and earns {s_earned}."
+        "Q-learning’s way passes right beside the pits in {q_edge} of {runs} runs ({q_steps} steps), SARSA’s in {s_edge} ({s_steps} "
+        "steps). Q-learning learns the best policy’s values, as if nobody would ever slip off; while exploring, it falls in {q_fell} of "
+        "its last {last} episodes and earns {q_earned}. SARSA’s target holds the action really taken next, exploring included, so the edge "
+        "looks as dangerous as it is: it falls in {s_fell} and earns {s_earned}."
     )  # fmt: skip
     values: dict[str, str | int] = {"runs": RUNS, "last": LAST}
     for short, name in (("q", "q_learning"), ("s", "sarsa")):

@@ -181,28 +181,23 @@ def _status(here: Here, course: Course, at: int, rates: td.Rates, best: Floats |
 def _distances(course: Course, at: int, best: Floats | str) -> None:
     st.markdown(f"##### {_('Distance to the exact values')}")
     is_dark = theme.dark()
-    figure = go.Figure()
+    figure = _empty()
     x = np.arange(at + 1) * course.episodes
     lines = [(f"{title} ↔ Q*", course.to_best[name], COLOURS[name], "solid") for name, title in names().items()]
     lines.reverse()  # Q-learning, often the same at first, above SARSA
     lines.append((_("SARSA ↔ Q of its own policy"), course.to_own, COLOURS["sarsa"], "dot"))
     for name, y, colour, dash in lines:
         figure.add_scatter(
-            x=x, y=y[: at + 1], name=name, mode=
-                "lines"
-            , line={"color": theme.on_ground(colour, is_dark), "width": 3 if name.startswith("SARSA ↔ Q*") else 2, "dash": dash},
+            x=x, y=y[: at + 1], name=name, mode="lines",
+            line={"color": theme.on_ground(colour, is_dark), "width": 3 if name.startswith("SARSA ↔ Q*") else 2, "dash": dash},
             hovertemplate="%{x}: %{y:.3g}<extra></extra>",
         )  # fmt: skip
-    figure.update_layout(
-        template=theme.template(is_dark), height=300, hovermode="closest", xaxis={"title": {"text": _("episode")}, "rangemode": "tozero"},
-        yaxis={"type": "log", "exponentformat": "power", "nticks": 5},
-    )  # fmt: skip
+    figure.update_yaxes(type="log", exponentformat="power", nticks=5)
     charts.still(figure, key=f"{LAB}/distances")
     st.caption(
         _(
-            "‖Q − Q*‖∞, the worst pair of cell and action. With a constant α it never comes to rest where the world is noisy; SARSA "
-            "heads for "
-            "the values of the policy it follows, ε included (dotted), not for Q*."
+            "‖Q − Q*‖∞, the worst pair of cell and action. With a constant α it never comes to rest where the world is noisy; SARSA heads "
+            "for the values of the policy it follows, ε included (dotted), not for Q*."
         )
     )
 
@@ -210,7 +205,7 @@ def _distances(course: Course, at: int, best: Floats | str) -> None:
 def _returns(here: Here, course: Course, at: int, best: Floats | str) -> None:
     st.markdown(f"##### {_('Return of each episode')}")
     is_dark, episodes = theme.dark(), at * course.episodes
-    figure = go.Figure()
+    figure = _empty()
     size = max(1, -(-episodes // BINS))
     for name, title in names().items():
         starts = np.arange(0, episodes, size)
@@ -237,10 +232,13 @@ def _returns(here: Here, course: Course, at: int, best: Floats | str) -> None:
         figure.add_scatter(
             x=ends, y=[exact, exact], name=_("V* at the start"), mode="lines", line=line, hovertemplate="%{y:.3g}<extra></extra>"
         )
-    figure.update_layout(
-        template=theme.template(is_dark), height=300, hovermode="closest", xaxis={"title": {"text": _("episode")}, "rangemode": "tozero"}
-    )
     charts.still(figure, key=f"{LAB}/returns")
     st.caption(
-        _("Σ γᵗ·r from the start, exploring included; thick: smoothed. Exploration costs, so both stay below V* of the best policy.")
+        _("Σ γᵗ·r from the start, exploring included; thick: smoothed. Exploration costs, so on average both stay below V* of the best policy.")
     )
+
+
+def _empty() -> go.Figure:
+    """With its template from the start: to update it later takes 40 ms."""
+    axis = {"title": {"text": _("episode")}, "rangemode": "tozero"}
+    return go.Figure(layout={"template": theme.template(theme.dark()), "height": 300, "hovermode": "closest", "xaxis": axis})

@@ -156,7 +156,7 @@ def _residuals(course: Course, frame: dp.Frame, gamma: float) -> None:
     is_dark = theme.dark()
     swept = [f for f in course.frames if f.residual is not None]
     shown = swept[: frame.sweep]
-    figure = go.Figure()
+    figure = go.Figure(layout={"template": theme.template(is_dark), "height": 300})  # from the start: to update it later takes 40 ms
     lines = [
         (_("largest change"), [f.residual for f in shown], theme.BLUE, "solid"),
         (_("bound γᵏ · first change"), [f.bound for f in shown], theme.GREY, "dot"),
@@ -174,7 +174,7 @@ def _residuals(course: Course, frame: dp.Frame, gamma: float) -> None:
     low, high = np.log10(min(seen, default=0.1)), np.log10(max(seen, default=1.0))
     longest = min(max(5, course.frames[-1].sweep), max(15, 1.4 * frame.sweep))
     figure.update_layout(
-        template=theme.template(is_dark), height=300, hovermode="closest", showlegend=True, legend={"font": {"size": 11}},
+        hovermode="closest", showlegend=True, legend={"font": {"size": 11}},
         xaxis={"title": {"text": _("sweep")}, "range": [0, longest + 0.5], "tickformat": "d"},
         yaxis={
             "type"

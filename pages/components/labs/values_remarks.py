@@ -38,26 +38,26 @@ def remarks(here: Here) -> list[str]:
         found.append(_("Every free cell is a start: episodes begin anywhere (“exploring starts”). The values do not depend on it."))
     if rules.step_cost < 0 and rules.gamma >= 1:
         words = _(
-            "A step *pays* {gain}, and with γ = 1 nothing is worth less for being late: who never ends collects without limit. "
-            "The values of cells that can avoid the end rise by {gain} each sweep, for ever: they diverge."
+            "A step *pays* {gain}, and with γ = 1 nothing is worth less for being late: who never ends collects without limit. The values "
+            "of cells that can avoid the end rise by {gain} each sweep, for ever: they diverge."
         )  # fmt: skip
         found.append(words.format(gain=f"{-rules.step_cost:g}"))
     elif rules.step_cost < 0:
         words = _(
-            "A step *pays* {gain}: to walk for ever is worth {gain} / (1 − γ) = {sum}. Where that is more than the goal, the arrows "
-            "avoid it."
+            "A step *pays* {gain}: to walk for ever is worth {gain} / (1 − γ) = {sum}. Where that is more than the goal, the arrows avoid "
+            "it."
         )
         found.append(words.format(gain=f"{-rules.step_cost:g}", sum=number(-rules.step_cost / (1 - rules.gamma))))
     elif lost and rules.gamma >= 1 and rules.step_cost > 0:
         words = _(
-            "From {lost} cells no end can be reached, and γ = 1: each pays {cost} at every step for ever, so its value falls without "
-            "limit and no exact value exists. Set γ below 1, or open a way."
+            "From {lost} cells no end can be reached, and γ = 1: each pays {cost} at every step for ever, so its value falls without limit "
+            "and no exact value exists. Set γ below 1, or open a way."
         )  # fmt: skip
         found.append(words.format(lost=lost, cost=f"{rules.step_cost:g}"))
     elif lost and rules.gamma < 1 and rules.step_cost > 0:
         words = _(
-            "From {lost} cells no end can be reached. With γ < 1 they still have a value: −{cost} / (1 − γ) = {sum}, the price of "
-            "walking for ever."
+            "From {lost} cells no end can be reached. With γ < 1 they still have a value: −{cost} / (1 − γ) = {sum}, the price of walking "
+            "for ever."
         )
         found.append(words.format(lost=lost, cost=f"{rules.step_cost:g}", sum=number(-rules.step_cost / (1 - rules.gamma))))
     if rules.gamma == 0:
