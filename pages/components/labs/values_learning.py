@@ -234,7 +234,9 @@ def _returns(here: Here, course: Course, at: int, best: Floats | str) -> None:
         )
     charts.still(figure, key=f"{LAB}/returns")
     st.caption(
-        _("Σ γᵗ·r from the start, exploring included; thick: smoothed. Exploration costs, so on average both stay below V* of the best policy.")
+        _(
+            "Σ γᵗ·r from the start, exploring included; thick: smoothed. Exploration costs: on average both stay below V* of the best policy."
+        )
     )
 
 
