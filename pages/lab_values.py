@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from pages.components.i18n import _
 from pages.components.labs import (
     frame,
-    grid_board,
     setting,
     values_experiments,
     values_learning,
@@ -27,11 +24,7 @@ def body() -> None:
         here = values_world.current(rules)
     except ConfigError as error:
         show_error(error, icon=":material/brush:")
-        rows, board = values_world.map_rows(), f"{LAB}/board"
-        grid_board.board(
-            board, rows, {}, title=_("The map"), paint=True, changed=lambda: values_world.take(board),
-            stamp=st.session_state.get(f"{LAB}/stamp", 0),
-        )  # fmt: skip
+        values_world.bare_board()
         return
     if part == "planning":
         values_planning.draw(here)
@@ -45,17 +38,15 @@ lab = frame.Lab(
     name=LAB,
     title=_("Values and Bellman"),
     lead=_(
-        "Paint a world and ask what each cell is **worth**: what one can expect to collect from there. Press **Play**, and "
-        "watch the reward "
-        "spread from the goal through the map; click a cell to see its equation."
+        "Paint a world and ask what each cell is **worth**: what one can expect to collect from there. Press **Play**, and watch the "
+        "reward spread from the goal through the map; click a cell to see its equation."
     ),
     formula=r"V^\pi(s)=\sum_a\pi(a|s)\,Q^\pi(s,a)\qquad V^*(s)=\max_a Q^*(s,a)\qquad "
     r"Q(s,a)=\sum_{s'}p(s'|s,a)\,\bigl[r+\gamma\,V(s')\bigr]",
     reading=_(
-        "What a cell is worth follows from what its neighbours are worth: the reward of the step plus γ times the value of "
-        "where one lands, "
-        "summed over where one may land. The *expectation* equation averages over the policy’s actions, the *optimality* "
-        "equation takes the best one."
+        "What a cell is worth follows from what its neighbours are worth: the reward of the step plus γ times the value of where one "
+        "lands, summed over where one may land. The *expectation* equation averages over the policy’s actions, the *optimality* equation "
+        "takes the best one."
     ),
     papers=(
         ("Sutton & Barto 2018, ch. 3, 4 and 6", "http://incompleteideas.net/book/the-book-2nd.html"),

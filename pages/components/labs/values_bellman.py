@@ -27,8 +27,8 @@ def draw(here: Here, values: Floats, policy: Floats, policy_name: str) -> None:
     if kind in (GOAL, PIT):
         paid = number(here.rules.goal if kind == GOAL else here.rules.pit, sign=True)
         words = _(
-            "The episode ends here, so V = 0: nothing comes after it. The reward of {paid} is paid on the way in; click a neighbour "
-            "to see it."
+            "The episode ends here, so V = 0: nothing comes after it. The reward of {paid} is paid on the way in; click a neighbour to see "
+            "it."
         )
         st.info(words.format(paid=paid), icon=":material/flag:")
         return
@@ -36,8 +36,8 @@ def draw(here: Here, values: Floats, policy: Floats, policy_name: str) -> None:
     q = action_values(here.world.mdp, values, here.rules.gamma)[state]
     st.caption(
         _(
-            "Cells are (row, column). Each term is p · (r + γ·V(s′)): the chance to land there, its reward, and what the board says "
-            "it is worth."
+            "Cells are (row, column). Each term is p · (r + γ·V(s′)): the chance to land there, its reward, and what the board says it is "
+            "worth."
         )
     )
     block(*[_action_value(here, values, state, action, float(q[action])) for action in range(len(q))])
@@ -51,8 +51,8 @@ def draw(here: Here, values: Floats, policy: Floats, policy_name: str) -> None:
         rf"\arg\max_a Q(s,a) = \{{{arrows}\}}",
     )
     words = _(
-        "First the expectation, for π = {policy}; then the optimality equation, which takes the best action instead. The board "
-        "says V = {value}."
+        "First the expectation, for π = {policy}; then the optimality equation, which takes the best action instead. The board says V = "
+        "{value}."
     )
     st.caption(words.format(policy=policy_name, value=number(float(values[state]))))
     if len(best) > 1:
@@ -66,6 +66,6 @@ def _action_value(here: Here, values: Floats, state: int, action: int, q: float)
     for after in np.flatnonzero(mdp.transition[state, action]):
         p, reward = float(mdp.transition[state, action, after]), float(mdp.reward[state, action, after])
         r, c = here.world.cells[after]
-        ahead = rf"{reward:.3g}+{here.rules.gamma:.3g}\cdot {tex(float(values[after]))}"
+        ahead = rf"{reward + 0.0:.3g}+{here.rules.gamma:.3g}\cdot {tex(float(values[after]))}"
         terms.append(rf"\underbrace{{{p:.3g}\,({ahead})}}_{{({r + 1},{c + 1})}}")
     return rf"Q(s,{TEX_ARROWS[action]}) = {'+'.join(terms)} = {result(q)}"

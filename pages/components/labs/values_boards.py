@@ -61,4 +61,4 @@ def _thousands(n: int) -> str:
 def _end(here: Here, place: Place) -> Cell:
     row, column = place
     reward = here.rules.goal if here.rows[row][column] == GOAL else here.rules.pit
-    return Cell(f"{reward:+.1f}".removesuffix(".0").replace("-", "−"))
+    return Cell(f"{reward:+.1f}".removesuffix(".0").replace("-", "−") if reward else "0")

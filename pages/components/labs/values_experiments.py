@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,7 +14,8 @@ from pages.components.labs import grid_board
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.labs.values_boards import scale, value_cells
 from pages.components.labs.values_learning import names
-from pages.components.labs.values_world import CLIFF, LAB, Here, Rules, distance_to_goal, kept
+from pages.components.labs.values_remarks import distance_to_goal
+from pages.components.labs.values_world import CLIFF, LAB, Here, Rules, kept
 from pages.components.numbers import number
 from rlhf.labs import dynamic_programming as dp
 from rlhf.labs import td_control as td
@@ -36,8 +37,8 @@ def wave(here: Here) -> None:
         _("Later than sweep {steps}, or never").format(steps=steps),
     ]  # fmt: skip
     text = _(
-        "The shortest way from a start to a goal of your map has {steps} steps. All values begin at 0. In which sweep of value "
-        "iteration does the goal’s reward first change the value of the start?"
+        "The shortest way from a start to a goal of your map has {steps} steps. All values begin at 0. In which sweep of value iteration "
+        "does the goal’s reward first change the value of the start?"
     )
     question = Choice("grid/wave", text.format(steps=steps), options, 0, "")
     if not guess(question):
@@ -78,18 +79,18 @@ def heard_of_goal(here: Here) -> tuple[int | None, Floats]:
 def _wave_figure(values: Floats, heard: int | None) -> None:
     is_dark = theme.dark()
     shown = values[: max(12, 3 * (heard or 4))]
-    figure = go.Figure(
-        go.Scatter(
-            x=np.arange(len(shown)), y=shown, mode="lines+markers", line={"color": theme.on_ground(theme.BLUE, is_dark)},
-            hovertemplate="%{x}: %{y:.4f}<extra></extra>",
-        )
-    )  # fmt: skip
+    line = {
+        "type": "scatter", "x": np.arange(len(shown)), "y": shown, "mode": "lines+markers",
+        "line": {"color": theme.on_ground(theme.BLUE, is_dark)}, "hovertemplate": "%{x}: %{y:.4f}<extra></extra>",
+    }  # fmt: skip
+    layout = {
+        "template": theme.template(is_dark), "height": 220, "hovermode": "closest",
+        "xaxis": {"title": {"text": _("sweep")}, "tickformat": "d"},
+        "yaxis": {"title": {"text": _("V at the start")}},
+    }  # fmt: skip
+    figure = go.Figure(data=[line], layout=layout)
     if heard is not None:
         figure.add_vline(x=heard, line={"color": theme.muted(is_dark), "dash": "dot", "width": 1})
-    figure.update_layout(
-        template=theme.template(is_dark), height=220, hovermode="closest", xaxis={"title": {"text": _("sweep")}, "tickformat": "d"},
-        yaxis={"title": {"text": _("V at the start")}},
-    )  # fmt: skip
     charts.still(figure, key=f"{LAB}/wave/figure")
 
 
@@ -110,8 +111,8 @@ def cliff() -> None:
     """Q-learning and SARSA on Sutton and Barto's cliff (example 6.6), its rewards divided by 100."""
     st.markdown(f"##### {_('Experiment: the walk along the cliff')}")
     text = _(
-        "Both learn on the cliff below (a step costs 0.01, a fall 1) and go on exploring with ε = 0.1. Whose best way leads "
-        "right along the edge?"
+        "Both learn on the cliff below (a step costs 0.01, a fall 1) and go on exploring with ε = 0.1. Whose best way leads right along "
+        "the edge?"
     )
     question = Choice("grid/cliff", text, ["Q-learning", "SARSA", _("Both")], 0, "")
     if not guess(question):
@@ -126,18 +127,15 @@ def cliff() -> None:
         return
     _draw_walks(found)
     words = _(
-        "Q-learning’s way passes right beside the pits in {q_edge} of {runs} runs ({q_steps} steps), SARSA’s in {s_edge} "
-        "({s_steps} steps). Q-learning "
-        "learns the best policy’s values, as if nobody would ever slip off; while exploring, it falls in {q_fell} of its last "
-        "{last} episodes and "
-        "earns {q_earned}. SARSA’s target holds the action really taken next, exploring included, so the edge looks as "
-        "dangerous as it is: it "
-        "falls in {s_fell} and earns {s_earned}."
+        "Q-learning’s way passes right beside the pits in {q_edge} of {runs} runs ({q_steps} steps), SARSA’s in {s_edge} ({s_steps} "
+        "steps). Q-learning learns the best policy’s values, as if nobody would ever slip off; while exploring, it falls in {q_fell} of "
+        "its last {last} episodes and earns {q_earned}. SARSA’s target holds the action really taken next, exploring included, so the edge "
+        "looks as dangerous as it is: it falls in {s_fell} and earns {s_earned}."
     )  # fmt: skip
     values: dict[str, str | int] = {"runs": RUNS, "last": LAST}
     for short, name in (("q", "q_learning"), ("s", "sarsa")):
         values |= {
-            f"{short}_edge": round(found.edge[name] * RUNS), f"{short}_steps": number(found.steps[name]),
+            f"{short}_edge": round(found.edge[name] * RUNS), f"{short}_steps": f"{found.steps[name]:.3g}",
             f"{short}_fell": number(found.fell[name], "share"), f"{short}_earned": number(found.earned[name]),
         }  # fmt: skip
     reveal(Choice(question.id, question.text, question.options, 0, words.format(**values)))
@@ -175,5 +173,6 @@ def _draw_walks(found: Walks) -> None:
         q = found.q[name]
         with column:
             st.caption(_("**{name}**: its best way in the first run").format(name=title))
-            cells = value_cells(here, q.max(1), np.zeros_like(q), largest)
+            values = value_cells(here, q.max(1), np.zeros_like(q), largest)
+            cells = {place: replace(cell, text="") for place, cell in values.items()}
             grid_board.board(f"{LAB}/cliff/{name}", CLIFF, cells, title=title, changed=lambda: None, walk=found.walk[name])

@@ -12,7 +12,8 @@ from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import grid_board, playing, setting, values_bellman, values_experiments
 from pages.components.labs.values_boards import action_cells, scale, value_cells
-from pages.components.labs.values_world import LAB, Here, explain, kept, take
+from pages.components.labs.values_remarks import explain
+from pages.components.labs.values_world import LAB, Here, kept, take
 from pages.components.numbers import number
 from rlhf.errors import ConfigError
 from rlhf.labs import dynamic_programming as dp
@@ -35,15 +36,13 @@ class Course:
 def draw(here: Here) -> None:
     method, sweeps, stride = _settings()
     course: Course = kept("course", (here.key, method, sweeps), lambda: _course(here, method, sweeps))
-    frames = course.frames[::stride]
-    if frames[-1] is not course.frames[-1]:
-        frames.append(course.frames[-1])
-    at = playing.player(LAB, len(frames) - 1, PLAYER)
-    frame = frames[at]
+    end = len(course.frames) - 1
+    now = min(end, stride * playing.player(LAB, -(-end // stride), PLAYER))
+    frame = course.frames[now]
     q = action_values(here.world.mdp, frame.values, here.rules.gamma)
     arrows = frame.policy if method in ("policy", "greedy") else dp.greedy(q)
-    _boards(here, frame.values, q, arrows)
-    _status(here, course, frame, method)
+    _boards(here, course, frame.values, q, arrows)
+    _status(here, course, now, method)
     explain(here)
     random = method in ("value", "random")
     policy = uniform_policy(here.world.mdp) if random else frame.policy
@@ -93,8 +92,8 @@ def _course(here: Here, method: str, sweeps: int | None) -> Course:
     return Course(frames, exact, "")
 
 
-def _boards(here: Here, values: Floats, q: Floats, arrows: Floats) -> None:
-    largest = scale(values, q)
+def _boards(here: Here, course: Course, values: Floats, q: Floats, arrows: Floats) -> None:
+    largest = scale(values, q, *([] if course.exact is None else [course.exact]))
     left, right = st.columns(2, gap="large", vertical_alignment="bottom")
     with left:
         st.caption(
@@ -114,18 +113,22 @@ def _boards(here: Here, values: Floats, q: Floats, arrows: Floats) -> None:
         )  # fmt: skip
 
 
-def _status(here: Here, course: Course, frame: dp.Frame, method: str) -> None:
-    """Where the method stands: three numbers and a sentence."""
+def _status(here: Here, course: Course, now: int, method: str) -> None:
+    """Where the method stands: its numbers and a sentence."""
+    frame = course.frames[now]
     away = None if course.exact is None else float(np.abs(frame.values - course.exact).max())
     with st.container(horizontal=True, gap="medium"):
         st.metric(_("Sweep"), f"{frame.sweep}", width="content")
+        if method == "policy":
+            done = sum(f.improved for f in course.frames[: now + 1])
+            st.metric(_("Improvements"), f"{done}", width="content")
         st.metric(_("V at the start"), number(float(here.world.mdp.start @ frame.values)), width="content")
         st.metric(_("Largest change"), number(frame.residual), width="content", help=_("The residual of this sweep, max |V_new − V_old|."))
         exact = _("max |V − V_exact|; the exact values come from a linear solve (for γ = 1 and the best policy: from sweeps until 1e-12).")
         st.metric(_("Distance to the exact values"), number(away), width="content", help=exact)
     st.caption(_sentence(course, frame, method))
     if course.reason:
-        st.info(f"{course.reason} {_('The sweeps go on all the same: watch the values run away.')}", icon=":material/trending_down:")
+        st.info(f"{course.reason} {_('The sweeps go on all the same.')}", icon=":material/trending_down:")
 
 
 def _sentence(course: Course, frame: dp.Frame, method: str) -> str:
@@ -153,7 +156,7 @@ def _residuals(course: Course, frame: dp.Frame, gamma: float) -> None:
     is_dark = theme.dark()
     swept = [f for f in course.frames if f.residual is not None]
     shown = swept[: frame.sweep]
-    figure = go.Figure()
+    figure = go.Figure(layout={"template": theme.template(is_dark), "height": 300})  # from the start: to update it later takes 40 ms
     lines = [
         (_("largest change"), [f.residual for f in shown], theme.BLUE, "solid"),
         (_("bound γᵏ · first change"), [f.bound for f in shown], theme.GREY, "dot"),
@@ -167,12 +170,17 @@ def _residuals(course: Course, frame: dp.Frame, gamma: float) -> None:
             line={"color": theme.on_ground(colour, is_dark), "width": 2, "dash": dash}, marker={"size": 5},
             hovertemplate="%{x}: %{y:.2e}<extra></extra>",
         )  # fmt: skip
-    seen = [f.residual for f in swept if f.residual and f.residual > FLOOR]
+    seen = [v for _name, y, _colour, _dash in lines for v in y if v and v > FLOOR]
     low, high = np.log10(min(seen, default=0.1)), np.log10(max(seen, default=1.0))
+    longest = min(max(5, course.frames[-1].sweep), max(15, 1.4 * frame.sweep))
     figure.update_layout(
-        template=theme.template(is_dark), height=300, hovermode="closest", showlegend=True, legend={"font": {"size": 11}},
-        xaxis={"title": {"text": _("sweep")}, "range": [0, max(2, course.frames[-1].sweep) + 0.5], "tickformat": "d"},
-        yaxis={"type": "log", "range": [max(-12, low) - 0.4, high + 1.2], "exponentformat": "power", "nticks": 6},
+        hovermode="closest", showlegend=True, legend={"font": {"size": 11}},
+        xaxis={"title": {"text": _("sweep")}, "range": [0, longest + 0.5], "tickformat": "d"},
+        yaxis={
+            "type"
+        :
+            "log"
+        , "range": [min(low, high - 1) - 0.2, high + 0.2], "exponentformat": "power", "nticks": 6, "dtick": 1 if high - low < 6 else 2},
     )  # fmt: skip
     if not shown:
         figure.add_annotation(text=_("Press Step or Play."), showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5)

@@ -22,8 +22,8 @@ def questions() -> list[Question]:
         Number(
             "grid/backup",
             _(
-                "With your γ = {gamma} and a cost of {cost} a step: an action leads for certain to a free cell with V = {value}. What "
-                "is Q of that action?"
+                "With your γ = {gamma} and a cost of {cost} a step: an action leads for certain to a free cell with V = {value}. What is Q "
+                "of that action?"
             ).format(gamma=f"{gamma:g}", cost=f"{cost:g}", value=NEXT),
             backup,
             _("Q = r + γ·V(s′) = {reward} + {gamma} · {value} = {q}.").format(
@@ -50,9 +50,8 @@ def questions() -> list[Question]:
             ],
             0,
             _(
-                "Targets: r + γ·max Q(s′, a′) against r + γ·Q(s′, a′) with the action really taken. Q-learning is *off-policy*: it "
-                "learns of the "
-                "best policy while another one acts. With ε → 0 the two become one."
+                "Targets: r + γ·max Q(s′, a′) against r + γ·Q(s′, a′) with the action really taken. Q-learning is *off-policy*: it learns "
+                "of the best policy while another one acts. With ε → 0 the two become one."
             ),
         ),
         Choice(
@@ -66,8 +65,7 @@ def questions() -> list[Question]:
             2,
             _(
                 "V ← −0.04 + 1·V: there is no V for which that is an equality. With γ < 1 there is one, −0.04 / (1 − γ). Paint it, or "
-                "press "
-                "*Walled-in goal* and set γ to 1."
+                "press *Walled-in goal* and set γ to 1."
             ),
         ),
     ]
