@@ -106,15 +106,15 @@ def _table(found: Sequence[tuple[Record, Result]], by_id: Mapping[str, Run]) -> 
         row: dict[str, Any] = {
             "met": "✔" if result.met else "", "name": run.name, "state": state_name(run.status), "algorithm": _(title(run.algorithm)),
         }  # fmt: skip
-        rows.append(row | {part.key: f"{_mark(part)} {_value(part)}" for part in result.parts})
+        rows.append(row | {part.key: _cell(part) for part in result.parts})
     columns = {"met": st.column_config.TextColumn("", width=30), "name": _("Run"), "state": _("State"), "algorithm": _("Algorithm")}
     for part in found[0][1].parts:
         columns[part.key] = st.column_config.TextColumn(f"{names[part.key]} {_bound(part)}")
     st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=columns, height="content" if len(rows) < 9 else 320)
 
 
-def _mark(part: Part) -> str:
-    return "✔" if part.met else "…" if part.value is None else "✗"
+def _cell(part: Part) -> str:
+    return "…" if part.value is None else f"{'✔' if part.met else '✗'} {_value(part)}"
 
 
 def _value(part: Part) -> str:
