@@ -195,7 +195,7 @@ def _curves(
     places = np.interp(x, ticks, np.arange(len(ticks)))
     figure = go.Figure()
     for name, key, colour in (
-        (_("bias"), "bias", theme.ORANGE), (_("standard deviation"), "spread", theme.SKY), (_("error"), "error", theme.BLUE),
+        (_("bias"), "bias", theme.ORANGE), (_("standard deviation"), "spread", theme.GREEN), (_("error"), "error", theme.BLUE),
     ):  # fmt: skip
         shade = theme.on_ground(colour, is_dark)
         figure.add_scatter(

@@ -23,7 +23,7 @@ LAB = "grp"
 LONGEST = 100
 LENGTHS = (20.0, 80.0, 10.0, 40.0, 30.0, 60.0, 25.0, 50.0)
 MEANS: dict[ga.Mean, tuple[str, str]] = {
-    "grpo": ("GRPO", theme.BLUE), "dapo": ("DAPO", theme.SKY), "dr_grpo": ("Dr. GRPO", theme.ORANGE),
+    "grpo": ("GRPO", theme.BLUE), "dapo": ("DAPO", theme.GREEN), "dr_grpo": ("Dr. GRPO", theme.ORANGE),
 }  # fmt: skip
 STEPS = 200
 

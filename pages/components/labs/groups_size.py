@@ -76,7 +76,7 @@ def _question(p: float, size: int) -> Choice:
     nothing = float(ga.no_signal(p, size))
     text = _("p = {p}, groups of {size}. In how many groups are all answers right or all wrong, so that nothing is learned?")
     options = [_("under 5 %"), _("5 to 20 %"), _("20 to 50 %"), _("more than half")]
-    because = _("Exactly p^G + (1 − p)^G = {nothing}. ").format(nothing=number(nothing, "share"))
+    because = _("Exactly, pᴳ + (1 − p)ᴳ = {nothing}. ").format(nothing=number(nothing, "share"))
     kept = st.session_state.get("grp/sampled")
     if kept and kept[0][0] == p and size in kept[1]:
         share = float(np.isin(kept[1][size], (0, size)).mean())
