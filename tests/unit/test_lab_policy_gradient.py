@@ -213,3 +213,14 @@ def test_nothing_to_learn_and_no_end():
     assert pg.returns(walled, sp.softmax(logits)[None])[0] == pytest.approx(-0.4)
     assert pg.gradient(walled, sp.softmax(logits)) == pytest.approx(0, abs=1e-15)
     assert pg.share_cut(walled, sp.softmax(logits)) == pytest.approx(1)
+
+
+def test_the_plane_of_the_cloud():
+    task, logits = grid(horizon=10)
+    found = pg.cloud(task, sp.softmax(logits), batches=200, n=2, constant=0.0, critic_updates=0, critic_rate=0.1, seed=4)
+    axes = pg.plane(found)
+    assert axes @ axes.T == pytest.approx(np.eye(2), abs=1e-9)
+    assert axes @ found.exact.ravel() == pytest.approx([np.linalg.norm(found.exact), 0], abs=1e-9)
+    across = found.estimates["return"].reshape(200, -1)
+    across = across - np.outer(across @ axes[0], axes[0])
+    assert (across @ axes[1]).var() >= across.var(0).max()  # no single logit scatters more

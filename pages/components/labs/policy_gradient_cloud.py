@@ -28,7 +28,7 @@ _FOUND = f"{LAB}/cloud"
 
 def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
     with left:
-        batch, more = estimators.batch(world, "n", 8)
+        batch, more = estimators.batch(world, "n", 8, 64)
     with more:
         batches = setting.whole(LAB, "batches", _("Batches in the cloud"), 50, 1000, 300, 50)
         updates = setting.whole(LAB, "critic-updates", _("Batches the critic has learned from"), 0, 200, 30, 5)

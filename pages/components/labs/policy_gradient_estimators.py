@@ -48,9 +48,9 @@ def mean_return(world: World) -> float:
     return float(policy_gradient.returns(world.task, world.policy[None])[0])
 
 
-def batch(world: World, name: str, default: int) -> tuple[Batch, DeltaGenerator]:
+def batch(world: World, name: str, default: int, most: int) -> tuple[Batch, DeltaGenerator]:
     """Its settings, the number of episodes as ``name``, and the expander for a part's own; a baseline that does harm is remarked upon."""
-    n = setting.whole(LAB, name, _("Episodes in a batch, n"), 1, 64, default)
+    n = setting.whole(LAB, name, _("Episodes in a batch, n"), 1, most, default)
     constant = _constant(world)
     more = st.expander(_("More about the estimators"), icon=":material/tune:")
     with more:

@@ -26,10 +26,10 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
     with left:
         _presets()
         rate = setting.slider(LAB, "rate", _("Learning rate η"), 0.1, 10, 2, 0.1)
-        batch, more = estimators.batch(world, "few", 2)
+        batch, more = estimators.batch(world, "few", 2, 32)
     with more:
-        updates = setting.whole(LAB, "updates", _("Updates"), 20, 300, 100, 20)
-        seeds = setting.whole(LAB, "seeds", _("Runs of each estimator"), 3, 30, 15)
+        updates = setting.whole(LAB, "updates", _("Updates"), 20, 200, 100, 20)
+        seeds = setting.whole(LAB, "seeds", _("Runs of each estimator"), 3, 20, 15)
     made_with = (
         world.task.mdp.transition.tobytes(), world.task.mdp.reward.tobytes(), world.task.gamma, world.task.horizon, world.task.noise,
         world.logits.tobytes(), world.discounted, batch, rate, updates, seeds,
