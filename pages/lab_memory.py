@@ -25,15 +25,15 @@ frame.draw(
         name=LAB,
         title=_("Four models or two?"),
         lead=_(
-            "PPO as the textbook draws it keeps four language models in memory, DPO two, and a LoRA run of this app one and a bit. Choose a "
-            "model and a card, and see what fits, and why."
+            "PPO as the textbook draws it keeps four language models in memory, DPO two, and a LoRA run of this app one and a bit. Choose "
+            "a model and a card, and see what fits, and why."
         ),
         formula=r"\text{memory}=\max_{\text{moment}}\Big(\underbrace{\textstyle\sum_{\text{networks}}P\,b}_{\text{weights}}"
         r"+\underbrace{P_{\text{learns}}\,b\,(1+2)}_{\text{gradients, AdamW}}+\underbrace{2\,L\,W\,b\,T_{\text{all}}}_{\text{KV cache}}"
         r"+\underbrace{M\,L\,(\dots)}_{\text{activations}}+\underbrace{3\,K\,V\,4}_{\text{logits}}\Big)",
         reading=_(
-            "A step samples, asks the reference, updates. What one moment needs is given back before the next, so that a run needs as much as "
-            "its fullest moment. Networks stay all the time."
+            "A step samples, asks the reference, updates. What one moment needs is given back before the next, so that a run needs as much "
+            "as its fullest moment. Networks stay all the time."
         ),
         papers=(
             ("Ouyang et al. 2022", "https://arxiv.org/abs/2203.02155"),

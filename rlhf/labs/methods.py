@@ -53,7 +53,7 @@ def properties(config: Config) -> Properties:
         critic=critic,
         reference=config.needs_reference,
         online=online,
-        explores=online and not (getattr(config, "top_k", 0) == 1),
+        explores=online and getattr(config, "top_k", 0) != 1,
         networks=1 + reward + critic + config.needs_reference,
         sampled=sampled,
         forward=read - 2 * backward,

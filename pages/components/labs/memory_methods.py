@@ -31,7 +31,10 @@ def draw() -> None:
         configs[method] = config_of(method, chosen, epochs=4) if epochs and "epochs" in type(plain).model_fields else plain
     st.dataframe(
         table(configs), hide_index=True,
-        column_config={_("Sensitive to"): st.column_config.ListColumn(width="large"), _("Method"): st.column_config.TextColumn(pinned=True)},
+        column_config={
+            _("Sensitive to"): st.column_config.ListColumn(width="large"),
+            _("Method"): st.column_config.TextColumn(pinned=True),
+        },
     )  # fmt: skip
     st.caption(
         _(

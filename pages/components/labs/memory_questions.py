@@ -30,12 +30,9 @@ def questions() -> list[Question]:
             ),
             state / GIB,
             _(
-                "4 bytes for the weight, 4 for its gradient, 4 + 4 for the two moments: 16·{count} bytes = {size}. Mixed "
-                "precision comes to 16 "
-            
-              "bytes too: 2 + 2 in bf16, and 12 for moments and a copy of the weights in fp32.").format(
-                count=number(parameters), size=megabytes(state)
-            ),
+                "4 bytes for the weight, 4 for its gradient, 4 + 4 for the two moments: 16·{count} bytes = {size}. Mixed precision "
+                "comes to 16 bytes too: 2 + 2 in bf16, and 12 for moments and a copy of the weights in fp32."
+            ).format(count=number(parameters), size=megabytes(state)),
             tolerance=0.02,
         ),
         Choice(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import streamlit as st
@@ -139,8 +139,8 @@ def _numbers() -> Architecture:
         )
         values[name] = int(given if given is not None else default)
     tied = setting.toggle(LAB, "tied", _("One matrix for words in and out"), False)
-    head_dim = values["hidden"] // values["heads"] if values["heads"] > 0 else 0
-    return architecture.checked(Architecture(head_dim=head_dim, tied=tied, **values))
+    values["head_dim"] = values["hidden"] // values["heads"] if values["heads"] > 0 else 0
+    return architecture.checked(replace(PUBLISHED[LARGE], tied=tied, context=0, **values))
 
 
 # ---------------------------------------------------------------- the device
