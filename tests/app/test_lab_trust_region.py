@@ -37,7 +37,7 @@ def test_one_step():
     made, shown = expected(), at.dataframe[0].value
     assert list(shown["KL"]) == [number(made[method].kl) for method in trust_region.METHODS]
     assert list(shown["Won"]) == [number(made[method].won, sign=True) for method in trust_region.METHODS]
-    assert [row for row in at.dataframe[1].value["KL"]] == [number(trial.kl) for trial in made["trpo"].trials]
+    assert list(at.dataframe[1].value["KL"]) == [number(trial.kl) for trial in made["trpo"].trials]
     # each method's own numbers, and the settings live
     next(s for s in at.selectbox if s.key == "tr.method/chosen").set_value("ppo_kl").run()
     assert f"={number(made['ppo_kl'].next_beta)}" in texts(at)

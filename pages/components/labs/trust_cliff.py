@@ -178,7 +178,7 @@ def _numbers(setup: Setup, batch: Batch, lines: list[Line], measured: dict[str, 
     block(
         rf"\lVert\theta'-\theta\rVert=\alpha\,\lVert g\rVert={tex(setup.settings.step)}\cdot{tex(size)}={result(plain.taken)}",
         rf"\alpha_\delta=\ell_\delta/\lVert g\rVert={tex(plain.limit)}/{tex(size)}={result(plain.limit / size)}",
-        rf"J(\text{{{_('plain')}}})={result(measured['plain'].after)},\quad J(\text{{TRPO}})={result(measured['trpo'].after)},"
-        rf"\quad J(\pi_\text{{old}})={result(measured['plain'].before)}",
+        rf"J(\pi_\text{{old}})={result(measured['plain'].before)}",
+        rf"J(\text{{{_('plain')}}})={result(measured['plain'].after)},\quad J(\text{{TRPO}})={result(measured['trpo'].after)}",
     )
     st.caption(_("ℓ_δ: the length at which the KL is δ; α_δ: the plain step size that would just reach it."))

@@ -147,7 +147,7 @@ def _curve(setup: Setup, batch: Batch, logprobs: Floats, sign: int, far: float) 
     made.update_layout(
         height=270, showlegend=False, hovermode="closest",
         xaxis={"title": {"text": "ρ"}, "range": [0, far]},
-        yaxis={"title": {"text": _("objective / |A|")}, "range": [-0.1, top] if sign > 0 else [-max(2.0, min(far, 3.0)), 0.1]},
+        yaxis={"title": {"text": _("objective / |A|")}, "range": [-0.1, top] if sign > 0 else [-max(2.0, min(far, 3.0)) - 0.1, 0.1]},
     )  # fmt: skip
     return made
 
@@ -190,7 +190,8 @@ def _one(setup: Setup, batch: Batch, logprobs: Floats) -> None:
     slope = rf"0\quad\text{{({_('cut')})}}" if cut else rf"\rho A\,\nabla\log\pi={result(ratio * a)}\,\nabla\log\pi"
     block(
         rf"\rho=\frac{{\pi(a|s)}}{{\pi_\text{{old}}(a|s)}}=\frac{{{tex(new)}}}{{{tex(old)}}}={result(ratio)}",
-        rf"\min(\rho A,\operatorname{{clip}}(\rho)A)=\min\big({tex(ratio)}\cdot{tex(a)},\;{tex(clipped)}\cdot{tex(a)}\big)"
-        rf"=\min({result(ratio * a)},\,{result(clipped * a)})={result(value)}",
-        rf"\nabla_\theta\min(\rho A,\operatorname{{clip}}(\rho)A)={slope}",
+        rf"\rho A={tex(ratio)}\cdot{tex(a)}={result(ratio * a)}",
+        rf"\operatorname{{clip}}(\rho)A={tex(clipped)}\cdot{tex(a)}={result(clipped * a)}",
+        rf"\min(\cdot,\cdot)={result(value)}",
+        rf"\nabla_\theta\min(\cdot,\cdot)={slope}",
     )

@@ -34,8 +34,8 @@ def draw(setup: Setup, done: Sequence[Round], method: str) -> None:
         betas = " → ".join(number(round_[method].beta) for round_ in done) + f" → {number(made.next_beta)}"
         st.caption(_("β from update to update: {betas}.").format(betas=betas))
     block(
-        rf"J(\theta')-J(\theta)={result(made.after)}-{tex(made.before)}={result(made.won)}",
-        rf"\text{{{_('promised by the batch')}}}={result(made.promised)}",
+        rf"\Delta J={result(made.after)}-{tex(made.before)}={result(made.won)}",
+        rf"\text{{{_('promised')}}}={result(made.promised)}",
         rf"\overline{{\mathrm{{KL}}}}(\pi_\text{{old}}\Vert\pi)={result(made.kl)}",
     )
 

@@ -14,7 +14,7 @@ from rlhf.labs.softmax_policy import kl
 
 
 def figure(setup: Setup, theta: Floats | None, method: str) -> go.Figure:
-    """In each cell a star whose rays are as long as the probabilities, old and new; the darker a cell, the more KL was spent there."""
+    """In each cell a star whose rays are as long as the probabilities, old and new; the stronger its shade, the more KL was spent there."""
     assert setup.grid is not None
     is_dark, grid, old = theme.dark(), setup.grid, setup.policy()
     high, wide = len(grid.rows), len(grid.rows[0])

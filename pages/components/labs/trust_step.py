@@ -44,9 +44,7 @@ def draw() -> None:
     reveal(_question(rounds(setup, 1)[0], setup))
     charts.still(trust_spent.spent_and_won(setup, done[0]) if frame == 1 else trust_spent.over_updates(setup, done), key="tr/spent")
     if frame == 1:
-        st.caption(
-            _("Dotted: the limit δ. Bars: the exact gain in J; the black tick on each is what the surrogate promised from the batch.")
-        )
+        st.caption(_("Dotted: the limit δ. Bars: the exact gain in J; the tick on each is what the surrogate promised from the batch."))
     _table(done)
     trust_formulas.draw(setup, done, method if setup.world == "grid" else trust_formulas.choose())
 
@@ -106,12 +104,12 @@ def _question(first: Round | None, setup: Setup | None = None) -> Choice:
 def _caption(setup: Setup, frame: int) -> None:
     if setup.world == "arms":
         words = _(
-            "Each corner is an arm with its reward: the darker, the larger J. Dotted: all policies at KL = δ. Small marks: PPO's epochs; "
-            "thin crosses: trials that TRPO's line search refused."
+            "Each corner is an arm with its reward: the stronger the shade, the larger J. Dotted: all policies at KL = δ. "
+            "Small marks: PPO's epochs; thin crosses: trials that TRPO's line search refused."
         )
     elif setup.world == "grid":
         words = _(
-            "Rays: the probability of each direction, before (grey) and after. The darker a cell, the more KL it spent. "
+            "Rays: the probability of each direction, before (grey) and after. The stronger the shade of a cell, the more KL it spent. "
             "G ends with +1, X with −1."
         )
     else:
