@@ -56,7 +56,7 @@ def draw(here: Here, values: Floats, policy: Floats, policy_name: str) -> None:
     )
     st.caption(words.format(policy=policy_name, value=number(float(values[state]))))
     if len(best) > 1:
-        st.caption(_("{arrows} tie: they are worth the same, so either is greedy.").format(arrows=" ".join(ARROWS[a] for a in best)))
+        st.caption(_("{arrows} tie: they are worth the same, so each of them is greedy.").format(arrows=" ".join(ARROWS[a] for a in best)))
 
 
 def _action_value(here: Here, values: Floats, state: int, action: int, q: float) -> str:

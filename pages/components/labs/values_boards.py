@@ -18,7 +18,9 @@ def scale(*tables: Floats) -> float:
 
 
 def short(value: float, largest: float) -> str:
-    """A value in a cell: two decimals, three where all are small, none where they are large."""
+    """A value in a cell: two decimals, three where all are small, none where they are large; 0 as 0."""
+    if value == 0:
+        return "0"
     decimals = 3 if largest < 0.1 else 2 if largest < 100 else 0
     text = f"{abs(value):.{decimals}f}" if largest < 1e5 else f"{abs(value):.0e}"
     return f"−{text}" if value < 0 and float(text) else text

@@ -233,11 +233,7 @@ def _returns(here: Here, course: Course, at: int, best: Floats | str) -> None:
             x=ends, y=[exact, exact], name=_("V* at the start"), mode="lines", line=line, hovertemplate="%{y:.3g}<extra></extra>"
         )
     charts.still(figure, key=f"{LAB}/returns")
-    st.caption(
-        _(
-            "Σ γᵗ·r from the start, exploring included; thick: smoothed. Exploration costs: on average both stay below V* of the best policy."
-        )
-    )
+    st.caption(_("Σ γᵗ·r from the start, exploring included; thick: smoothed. On average both stay below V*, as exploring costs."))
 
 
 def _empty() -> go.Figure:

@@ -61,14 +61,15 @@ def _settings() -> tuple[str, int | None, int]:
         "greedy": _("Policy evaluation: greedy on the random policy’s values"),
     }  # fmt: skip
     restart = {"chosen": lambda: playing.reset(LAB, PLAYER)}
-    columns = st.columns([2, 1, 1] if st.session_state.get(f"{LAB}.method/chosen") == "policy" else [3, 1])
-    with columns[0]:
+    left, right = st.columns(2, gap="large")
+    with left:
         method = setting.choice(LAB, "method", _("Method"), methods, **restart)
-    sweeps = "all"
+    sweeps, columns = "all", [right]
     if method == "policy":
-        lengths = {"all": _("until the values settle"), "1": "1", "3": "3", "10": "10"}
-        with columns[1]:
-            sweeps = setting.choice(LAB, "evaluate", _("Evaluation sweeps before each improvement"), lengths, **restart)
+        columns = right.columns(2)
+        lengths = {"all": _("until they settle"), "1": "1", "3": "3", "10": "10"}
+        with columns[0]:
+            sweeps = setting.choice(LAB, "evaluate", _("Sweeps per improvement"), lengths, **restart)
     with columns[-1]:
         stride = setting.choice(LAB, "stride", _("Sweeps a step"), {"1": "1", "5": "5", "25": "25"}, **restart)
     return method, None if sweeps == "all" else int(sweeps), int(stride)
@@ -128,7 +129,7 @@ def _status(here: Here, course: Course, now: int, method: str) -> None:
         st.metric(_("Distance to the exact values"), number(away), width="content", help=exact)
     st.caption(_sentence(course, frame, method))
     if course.reason:
-        st.info(f"{course.reason} {_('The sweeps go on all the same.')}", icon=":material/trending_down:")
+        st.caption(f"{course.reason} {_('The sweeps go on all the same.')}")
 
 
 def _sentence(course: Course, frame: dp.Frame, method: str) -> str:
