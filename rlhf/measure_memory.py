@@ -31,7 +31,7 @@ from rlhf.rollout import encode_prompt, never
 from rlhf.train import Algorithm, Network, out_of_memory, prepare
 
 WARM_UP = 1  # steps before the one that is measured: AdamW's moments come with the first update
-ITEMS = 256  # different texts to make the batches from, if there are so many
+ITEMS = 64  # different texts to make the batches from, if there are so many
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import streamlit as st
 from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import memory_formula, setting
-from pages.components.labs.memory_setting import GIB, LAB, LARGE, METHODS, Now, ask, preset
+from pages.components.labs.memory_setting import GIB, LAB, LARGE, METHODS, Now, ask, preset, size_of
 from pages.components.numbers import megabytes, number
 from pages.components.text import show_error
 from rlhf.architecture import Architecture
@@ -127,7 +127,7 @@ def _fits(steps: dict[str, list[Moment]], now: Now) -> None:
     words = _("{title}, {size} weights. In {memory} there is room for: **{methods}**.")
     st.markdown(
         words.format(
-            title=now.title, size=number(now.model.parameters / 1e6) + " M", memory=megabytes(now.limit),
+            title=now.title, size=size_of(now.model.parameters), memory=megabytes(now.limit),
             methods=", ".join(fitting) or _("none of them"),
         )
     )  # fmt: skip
@@ -151,7 +151,11 @@ def _networks(method: str, now: Now) -> None:
     config = memory.config_of(method, now.setting)
     found = memory.networks(config, now.model, now.textbook)
     whole = sum(network.own for network in found)
-    words = _("**{method}** asks for {roles} role(s); in memory they are **{count} × the weights** of one network.")
+    words = (
+        _("**{method}** needs one network: **{count} × the weights** of the model.")
+        if len(found) == 1
+        else _("**{method}** has {roles} roles to fill; in memory they are **{count} × the weights** of one network.")
+    )
     st.markdown(words.format(method=METHODS[method], roles=len(found), count=number(whole)))
     st.markdown("\n".join(f"- {line}" for line in _roles(found, now.model)))
     if not now.textbook and whole < len(found) - 0.5:

@@ -50,7 +50,7 @@ def lines(part: str, moment: Moment, config: Config, now: Now) -> list[str]:
 
 def _network(part: str, size: int, config: Config, now: Now) -> list[str]:
     """P·b, with an adapter where one stands beside."""
-    model, numbers, tex = now.model, memory.numbers_of(config, now.device), latex.tex
+    model, numbers, tex = now.model, memory.numbers_of(config, now.device), _exact
     if part == "critic" and not now.textbook:
         return [r"\text{critic} = (D+1)\cdot4", rf"= ({model.hidden}+1)\cdot4"]
     scorer = part in ("critic", "reward_model") or config.algorithm == "reward_model"
@@ -65,7 +65,7 @@ def _network(part: str, size: int, config: Config, now: Now) -> list[str]:
 
 def _learning(part: str, config: Config, now: Now) -> list[str]:
     """Gradients, or AdamW's two moments, of all that learns."""
-    model, numbers, tex = now.model, memory.numbers_of(config, now.device), latex.tex
+    model, numbers, tex = now.model, memory.numbers_of(config, now.device), _exact
     whole = model.scorer_parameters if config.algorithm == "reward_model" else model.parameters
     letter = r"P_\mathrm{LoRA}" if numbers.rank else "P"
     terms, put = [letter], [tex(memory.trained(model, whole, numbers))]
@@ -101,6 +101,11 @@ def _activations(moment: Moment, config: Config, now: Now) -> list[str]:
     times, networks = (r"2\cdot ", 2) if both else ("", 1)
     first = rf"\text{{{_('activations')}}} = {times}L\cdot({words})+\text{{{_('after the last layer')}}}"
     return [first, rf"= {times if networks == 2 else ''}{model.layers}\cdot({put})+{in_latex(rest)}"]
+
+
+def _exact(count: int) -> str:
+    """A whole number with all its digits."""
+    return f"{count:,}".replace(",", "{,}")
 
 
 def in_latex(size: int) -> str:

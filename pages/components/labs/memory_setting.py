@@ -91,7 +91,7 @@ def _short(name: str) -> str:
 
 
 def _model() -> tuple[Architecture, str]:
-    names = {name: f"{_short(name)} · {_size(sizes.parameters)}" for name, sizes in PUBLISHED.items()}
+    names = {name: f"{_short(name)} · {size_of(sizes.parameters)}" for name, sizes in PUBLISHED.items()}
     names = {LARGE: names[LARGE], **names, **{entry.id: entry.title for entry in CATALOGUE.values() if entry.embedded}}
     names |= {"loaded": _("The model of the page Model"), "config": _("Its config.json, pasted"), "numbers": _("By numbers")}
     help_words = _("Only sizes are needed: nothing is downloaded, whatever the model.")
@@ -113,7 +113,8 @@ def _model() -> tuple[Architecture, str]:
     return sizes, _short(chosen)
 
 
-def _size(parameters: int) -> str:
+def size_of(parameters: int) -> str:
+    """A count of weights, in short."""
     return f"{number(parameters / 1e9)} B" if parameters >= 1e9 else f"{number(parameters / 1e6)} M"
 
 
