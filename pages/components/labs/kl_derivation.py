@@ -49,8 +49,8 @@ def draw() -> None:
             )  # fmt: skip
     if example.beta == 0:
         words = _(
-            "With β = 0 the derivation stops at its second step: r/β is infinite, and a reward cannot be read off a policy "
-            "that is all on one answer. Move β above 0."
+            "With β = 0 the derivation stops at its second step: r/β is infinite, and a reward cannot be read off a policy that is all "
+            "on one answer. Move β above 0."
         )
         right.info(words, icon=":material/block:")
         return
@@ -101,8 +101,8 @@ def _steps(example: Example, found: Derivation, pair: tuple[int, int], trained: 
         )
         st.latex(rf"-\log\sigma({tex(found.margin)})={result(found.loss)}")
         words = _(
-            "π_θ is {share} of the way: its margin is {share} of r({w}) − r({l}) = {difference}. At the reference the loss "
-            "is log 2 = 0.693."
+            "π_θ is {share} of the way: its margin is {share} of r({w}) − r({l}) = {difference}. At the reference the loss is log 2 = "
+            "0.693."
         )
         st.caption(words.format(share=number(trained, "share"), w=w, l=l, difference=number(r_w - r_l)))
 
@@ -123,8 +123,8 @@ def _shift(example: Example, found: Derivation, pair: tuple[int, int], trained: 
     """The experiment: the same number added to all rewards."""
     st.markdown(f"##### {_('Try to break it')}")
     because = _(
-        "log Z grew by c/β and took the whole of c with it. π∗ and every difference of rewards are as before, so the preference and "
-        "the loss are too. That is why Z may cancel, and why a reward learned from votes is known only up to a constant."
+        "log Z grew by c/β and took the whole of c with it. π∗ and every difference of rewards are as before, so the preference and the "
+        "loss are too. That is why Z may cancel, and why a reward learned from votes is known only up to a constant."
     )
     question = Choice(
         "kl/shift",

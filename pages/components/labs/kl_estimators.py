@@ -1,4 +1,4 @@
-"""Lab 6, parts 6 and 7: the estimators k1, k2, k3 against the exact KL; and the two directions of KL."""
+"""Lab 6, part 6: the estimators k1, k2, k3 against the exact KL."""
 
 from __future__ import annotations
 
@@ -21,17 +21,15 @@ from rlhf.labs.mdp import Floats
 
 COLOURS = {"k1": theme.BLUE, "k2": theme.ORANGE, "k3": theme.GREEN}
 FORMULAS = {"k1": "k1 = −log r", "k2": "k2 = ½ log² r", "k3": "k3 = r − 1 − log r"}
-POLICY, REFERENCE, TARGET = theme.ROLE_COLOURS["policy"], theme.ROLE_COLOURS["reference"], theme.GREY
+POLICY, REFERENCE = theme.ROLE_COLOURS["policy"], theme.ROLE_COLOURS["reference"]
 DRAWN = "kl/estimators/drawn"
 
 
 def draw() -> None:
-    """The estimators."""
     st.markdown(
         _(
-            "Five hundred answers stand in a row; policy and reference each prefer some of them. While training nobody can "
-            "sum over all texts, so KL "
-            "is *estimated* from the answers that the policy wrote, with r = π_ref/π of each."
+            "Five hundred answers stand in a row; policy and reference each prefer some of them. While training nobody can sum over all "
+            "texts, so KL is *estimated* from the answers that the policy wrote, with r = π_ref/π of each."
         )
     )
     left, right = st.columns([2, 3], gap="large")
@@ -50,7 +48,7 @@ def draw() -> None:
         with st.container(horizontal=True, gap="medium"):
             st.metric("KL(π‖π_ref)", f"{number(distance)} nats", width="content", help=_("Exact, by the sum over all answers."))
             st.metric("KL(π_ref‖π)", f"{number(back)} nats", width="content", help=_("The other direction."))
-        charts.still(_shapes({"π_ref": (np.exp(reference), REFERENCE), "π": (np.exp(policy), POLICY)}, 220), key="kl/estimators/shapes")
+        charts.still(shapes({"π_ref": (np.exp(reference), REFERENCE), "π": (np.exp(policy), POLICY)}, 220), key="kl/estimators/shapes")
     question = _question(exact, count, None)
     if not guess(question):
         st.caption(_("Answer, then draw."))
@@ -70,6 +68,7 @@ def draw() -> None:
     for column, name in zip(st.columns(3, gap="medium"), ke.NAMES, strict=True):
         with column:
             charts.still(_histogram(name, values[name], distance, measured[name].mean), key=f"kl/estimators/{name}")
+    st.caption(_("What lies beyond the 99th percentile is counted in the last bar."))
     _table(exact, measured)
     _one(policy, reference, drawn)
     _in_words(exact, measured, count)
@@ -87,7 +86,8 @@ def _presets(presets: dict[str, tuple[float, float]]) -> None:
             st.button(name, key=f"kl/preset/{name}", on_click=apply, args=values, type="tertiary")
 
 
-def _shapes(lines: dict[str, tuple[Floats, str]], height: int) -> go.Figure:
+def shapes(lines: dict[str, tuple[Floats, str]], height: int) -> go.Figure:
+    """Distributions over the row of answers. ``lines``: name → (probabilities (K,), colour)."""
     is_dark = theme.dark()
     figure = go.Figure()
     for name, (values, colour) in lines.items():
@@ -152,23 +152,23 @@ def _one(policy: Floats, reference: Floats, drawn: np.ndarray) -> None:
     st.caption(_("The first answer that was drawn, with the numbers put in:"))
     block(
         rf"r=\frac{{\pi_\mathrm{{ref}}}}{{\pi}}=\frac{{{tex(q)}}}{{{tex(p)}}}={result(r)}",
-        rf"k_1=-\log r={result(-math.log(r))},\qquad k_2=\tfrac12\log^2 r={result(math.log(r) ** 2 / 2)},\qquad k_3=r-1-"
-        rf"\log r={result(r - 1 - math.log(r))}",
+        rf"k_1=-\log r={result(-math.log(r))}",
+        rf"k_2=\tfrac12\log^2r={result(math.log(r) ** 2 / 2)}",
+        rf"k_3=r-1-\log r={result(r - 1 - math.log(r))}",
     )
 
 
 def _in_words(exact: dict[str, ke.Moments], measured: dict[str, ke.Moments], count: int) -> None:
     negative = _(
-        "k1 is negative in {share} of the answers drawn, and that is no mistake: those are answers that the reference "
-        "likes better than the policy does. "
-        "Only the mean over all of them is KL, which is never negative."
+        "k1 is negative in {share} of the answers drawn, and that is no mistake: those are answers that the reference likes better than "
+        "the policy does. Only the mean over all of them is KL, which is never negative."
     )
     st.caption(negative.format(share=number(measured["k1"].negative, "share")))
     if exact["k3"].deviation > 5 * max(exact["k1"].deviation, 1e-9):
         heavy = _(
-            "k3 has a heavy tail here: the reference covers answers that the policy hardly ever writes, where r is huge. "
-            "Its true standard deviation is "
-            "{true}; {count} samples saw {seen}, because the answers that make it so were not drawn. Unbiased, and yet of little use."
+            "k3 has a heavy tail here: the reference covers answers that the policy hardly ever writes, where r is huge. Its true "
+            "standard deviation is {true}; {count} samples saw {seen}, because the answers that make it so were not drawn. Unbiased, and "
+            "yet of little use."
         )
         seen = number(measured["k3"].deviation)
         st.warning(heavy.format(true=number(exact["k3"].deviation), count=count, seen=seen), icon=":material/warning:")
@@ -184,9 +184,9 @@ def _question(exact: dict[str, ke.Moments], count: int, measured: dict[str, ke.M
     because = ""
     if measured:
         because = _(
-            "The expected error of a mean of {count}, √(bias² + variance/n): {errors}. This time they missed by {missed}. "
-            "k1 has no bias, but the largest spread while KL is small; k2 has less spread, and a bias that grows with the distance; "
-            "k3 has no bias and little spread, as long as the policy covers what the reference writes."
+            "The expected error of a mean of {count}, √(bias² + variance/n): {errors}. This time they missed by {missed}. k1 has no "
+            "bias, but the largest spread while KL is small; k2 has less spread, and a bias that grows with the distance; k3 has no bias "
+            "and little spread, as long as the policy covers what the reference writes."
         ).format(
             count=count, errors=", ".join(f"{name} {number(value)}" for name, value in errors.items()),
             missed=", ".join(f"{name} {number(abs(_tidy(measured[name].bias)))}" for name in ke.NAMES),
@@ -198,83 +198,3 @@ def _question(exact: dict[str, ke.Moments], count: int, measured: dict[str, ke.M
         3 if max(errors.values()) < 1e-12 else min(range(3), key=list(errors.values()).__getitem__),
         because,
     )
-
-
-def draw_directions() -> None:
-    """Forward and reverse KL: one bell fitted to a target with two."""
-    st.markdown(
-        _(
-            "KL is not symmetric. One bell q must stand for a target p that has two. Minimising KL(p‖q) covers both bumps; "
-            "minimising KL(q‖p), "
-            "as RLHF does with p = π∗, picks one and leaves the other."
-        )
-    )
-    left, right = st.columns([2, 3], gap="large")
-    with left:
-        apart = setting.slider(LAB, "apart", _("Distance of the bumps"), 0, 6, 4, 0.2)
-        share = setting.slider(LAB, "share", _("Share of the left one"), 0, 1, 0.6, 0.05)
-        width = setting.slider(LAB, "bell", _("Width of the fitted bell"), 0.4, 2.5, 0.8, 0.1)
-    target = ke.two_bells(apart, share, 0.6)
-    fit = ke.fit_bell(target, width)
-    shapes = {
-        "p": (np.exp(target), TARGET),
-        _("least KL(p‖q): covers"): (np.exp(ke.bell(fit.best_forward, width)), theme.ORANGE),
-        _("least KL(q‖p): seeks a mode"): (np.exp(ke.bell(fit.best_reverse, width)), POLICY),
-    }
-    with right:
-        charts.still(_shapes(shapes, 280), key="kl/directions/shapes")
-        charts.still(_both(fit), key="kl/directions/curves")
-    _directions_in_words(fit, target, width, apart)
-
-
-def _both(fit: ke.Fit) -> go.Figure:
-    is_dark = theme.dark()
-    figure = go.Figure()
-    for values, best, name, colour in (
-        (fit.forward, fit.best_forward, "KL(p‖q)", theme.ORANGE),
-        (fit.reverse, fit.best_reverse, "KL(q‖p)", POLICY),
-    ):
-        shade = theme.on_ground(colour, is_dark)
-        figure.add_scatter(
-            x=fit.means,
-            y=values,
-            mode="lines",
-            name=name,
-            line={"color": shade, "width": 2},
-            hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
-        )
-        figure.add_scatter(
-            x=[best],
-            y=[values.min()],
-            mode="markers",
-            marker={"color": shade, "size": 11, "symbol": "star"},
-            showlegend=False,
-            hoverinfo="skip",
-        )
-    top = float(min(max(fit.forward.max(), fit.reverse.max()), 4 * max(fit.forward.min(), fit.reverse.min(), 0.5)))
-    figure.update_layout(
-        template=theme.template(is_dark), height=230, hovermode="x unified", xaxis={"title": {"text": _("centre of q")}},
-        yaxis={"title": {"text": "KL, nats"}, "range": [-0.03 * top, top]},
-    )  # fmt: skip
-    return figure
-
-
-def _directions_in_words(fit: ke.Fit, target: Floats, width: float, apart: float) -> None:
-    mean = float(np.exp(target) @ ke.PLACES)
-    block(
-        rf"\arg\min_q\mathrm{{KL}}(p\Vert q)={result(fit.best_forward)}\quad\big(\mathbb E_p[y]={result(mean)}\big),\qquad"
-        rf"\mathrm{{KL}}={result(float(fit.forward.min()))}",
-        rf"\arg\min_q\mathrm{{KL}}(q\Vert p)={result(fit.best_reverse)},\qquad\mathrm{{KL}}={result(float(fit.reverse.min()))}",
-    )
-    st.caption(
-        _(
-            "KL(p‖q) is infinite where q has nothing and p has something: q must cover, and stands at the mean of p. "
-            "KL(q‖p) counts only where q is: "
-            "it may leave a bump out, but must not stand where p has nothing."
-        )
-    )
-    if abs(fit.best_reverse - fit.best_forward) < 0.15 * max(apart, 1.0):
-        st.info(
-            _("Here both agree: the bumps are close together, one has all the weight, or the bell is as wide as both."),
-            icon=":material/balance:",
-        )

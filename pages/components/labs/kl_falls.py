@@ -34,11 +34,9 @@ def names() -> dict[int, str]:
 def draw() -> None:
     st.markdown(
         _(
-            "DPO's loss of a pair sees only the *margin* between the two log-ratios. Where the probabilities themselves go "
-            "is left open, and "
-            "in a language model the answers share weights. Draw {models} tiny models at random, each with its own "
-            "reference, and let exact gradient "
-            "descent lower the loss of one pair: A is chosen, B is rejected."
+            "DPO's loss of a pair sees only the *margin* between the two log-ratios. Where the probabilities themselves go is left open, "
+            "and in a language model the answers share weights. Draw {models} tiny models at random, each with its own reference, and "
+            "let exact gradient descent lower the loss of one pair: A is chosen, B is rejected."
         ).format(models=MODELS)
     )
     question = _question(None)
@@ -91,8 +89,8 @@ def _show(path: Floats, beta: float) -> None:
         charts.still(_plane(path, beta, found), key="kl/falls/plane")
         st.caption(
             _(
-                "Each dot is a model after its descent. On a grey line the loss is the same everywhere: it asks only how far "
-                "you are below the diagonal."
+                "Each dot is a model after its descent. On a grey line the loss is the same everywhere: it asks only how far you are "
+                "below the diagonal."
             )
         )
     with right:
@@ -181,10 +179,10 @@ def _question(path: Floats | None) -> Choice:
         ways, h = dd.ways(path), path[-1] - path[0]
         fell = int((h[:, dd.CHOSEN] > h[:, dd.REJECTED]).sum())
         because = _(
-            "The chosen answer's probability fell in {down} of {all} models, though the loss fell in {fell}. Descent moves θ along "
-            "φ_w − φ_l. An answer outside the pair whose features point even further that way gains more than the chosen one, and the "
-            "probabilities must still sum to 1. With 0 shared features nothing outside the pair is touched, and the chosen "
-            "answer always rises."
+            "The chosen answer's probability fell in {down} of {all} models, though the loss fell in {fell}. Descent moves θ along φ_w − "
+            "φ_l. An answer outside the pair whose features point even further that way gains more than the chosen one, and the "
+            "probabilities must still sum to 1. With 0 shared features nothing outside the pair is touched, and the chosen answer always "
+            "rises."
         ).format(down=int((ways == dd.BOTH_DOWN).sum()), all=len(ways), fell=fell)
     return Choice(
         "kl/falls",

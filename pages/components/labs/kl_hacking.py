@@ -35,9 +35,8 @@ def presets() -> dict[str, Preset]:
 def draw() -> None:
     st.markdown(
         _(
-            "What is optimised is a *reward model's* score; what people want is something else. As the bars stand at "
-            "first, answer C flatters: it scores best "
-            "and is truly the worst. Lower β step by step and watch both."
+            "What is optimised is a *reward model's* score; what people want is something else. As the bars stand at first, answer C "
+            "flatters: it scores best and is truly the worst. Lower β step by step and watch both."
         )
     )
     preset_buttons(presets())
@@ -84,8 +83,8 @@ def _question(example: Example, true: Floats) -> Choice:
     beta, most = ko.best_beta(example.reference, example.rewards, true)
     at = "∞" if math.isinf(beta) else number(beta)
     because = _(
-        "The measured reward rises from {measured_start} to {measured_end}. The true one starts at {start}, is largest with {most} at "
-        "β = {beta}, and ends at {end}. While β is large, π∗ only leans towards answers with a good score; as β → 0 it stakes everything "
+        "The measured reward rises from {measured_start} to {measured_end}. The true one starts at {start}, is largest with {most} at β "
+        "= {beta}, and ends at {end}. While β is large, π∗ only leans towards answers with a good score; as β → 0 it stakes everything "
         "on the one that scores best, and every error of the reward with it. The KL term keeps you where the score still means something."
     )
     return Choice(

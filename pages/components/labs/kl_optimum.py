@@ -58,8 +58,8 @@ def draw() -> None:
         charts.still(_frontier(example, best, n, picked), key="kl/optimum/frontier")
         st.caption(
             _(
-                "No policy lies above the blue curve. Its slope at the dot is β; the dotted tangent meets the axis at J = β log Z. "
-                "Small orange dots: best of n for other n."
+                "No policy lies above the blue curve. Its slope at the dot is β; the dotted tangent meets the axis at J = β log Z. Small "
+                "orange dots: best of n for other n."
             )
         )
         _best_of_n(example, n, picked)
@@ -94,8 +94,8 @@ def _in_words(example: Example, best: ko.Optimum) -> None:
         st.info(words.format(names=", ".join(tied)), icon=":material/vertical_align_top:")
     elif example.beta == 0:
         words = _(
-            "β = 0: distance is free and π∗ always gives {name}, the answer with the highest reward. Z has no value here: r/0 is infinite. "
-            "What is shown is the limit for β → 0."
+            "β = 0: distance is free and π∗ always gives {name}, the answer with the highest reward. Z has no value here: r/0 is "
+            "infinite. What is shown is the limit for β → 0."
         )
         st.info(words.format(name=tied[0]), icon=":material/vertical_align_top:")
     elif best.policy.max() > 0.999:
@@ -104,8 +104,8 @@ def _in_words(example: Example, best: ko.Optimum) -> None:
     if not able.all():
         never = ", ".join(name for name, can in zip(example.names, able, strict=True) if not can)
         words = _(
-            "The reference never writes {names}, so π∗ does not either, whatever the reward: 0·e^(r/β) = 0, and any share "
-            "would cost infinite KL."
+            "The reference never writes {names}, so π∗ does not either, whatever the reward: 0·e^(r/β) = 0, and any share would cost "
+            "infinite KL."
         )
         st.info(words.format(names=never), icon=":material/block:")
 
@@ -186,7 +186,11 @@ def _put_in(example: Example, best: ko.Optimum) -> None:
         rf"={latex.result(by_definition)}",
         rf"\beta\log Z={latex.tex(beta)}\cdot{latex.tex(best.log_z)}={latex.result(best.objective)}{latex.TICK}",
     )
-    st.caption(_("The last two agree: they differ by {gap}, which is rounding.").format(gap=number(abs(by_definition - best.objective))))
+    st.caption(
+        _("The last two are the same number; in floating point they differ by {gap}.").format(
+            gap=number(abs(by_definition - best.objective))
+        )
+    )
 
 
 def _on_the_simplex(example: Example, best: ko.Optimum, n: int, picked: Floats) -> None:

@@ -34,8 +34,8 @@ def _odds() -> Question:
     value = math.exp(gain / beta)
     text = _("r(A) = {a}, r(B) = {b}, β = {beta}. By what factor are the odds π(B)/π(A) larger under π∗ than under π_ref?")
     because = _(
-        "Z cancels in the ratio: π∗(B)/π∗(A) = π_ref(B)/π_ref(A) · e^((r(B) − r(A))/β), and e^({gain}/{beta}) = "
-        "{value}. The reference does not matter."
+        "Z cancels in the ratio: π∗(B)/π∗(A) = π_ref(B)/π_ref(A) · e^((r(B) − r(A))/β), and e^({gain}/{beta}) = {value}. The reference "
+        "does not matter."
     )
     numbers = {"a": f"{rewards[0]:g}", "b": f"{rewards[1]:g}", "beta": f"{beta:g}"}
     return Number("kl/odds", text.format(**numbers), value, because.format(gain=f"{gain:g}", beta=f"{beta:g}", value=number(value)))
@@ -59,8 +59,8 @@ def _why_z() -> Question:
 def _temperature() -> Question:
     weights, rewards = _bars("reference", REFERENCE), _bars("rewards", REWARDS)
     because = _(
-        "Both reach for the best of the reference. Best-of-n costs n samples an answer, and its KL is bounded by log n "
-        "− (n−1)/n: for n = 8 that is {bound} nats."
+        "Both reach for the best of the reference. Best-of-n costs n samples an answer, and its KL is bounded by log n − (n−1)/n: for n "
+        "= 8 that is {bound} nats."
     )
     numbers = because.format(bound=number(ko.best_of_n_bound(8)))
     if weights.sum() > 0:
@@ -89,7 +89,7 @@ def _dpo() -> Question:
         ],
         1,
         _(
-            "The loss sees the margin alone. The part *How the loss falls* finds such models by search, and shows where "
-            "the probability went."
+            "The loss sees the margin alone. The part *How the loss falls* finds such models by search, and shows where the probability "
+            "went."
         ),
     )

@@ -55,14 +55,18 @@ def draw() -> None:
         place, more = st.container(), st.expander(_("More"), icon=":material/tune:")
         with place:
             example = controls(more)
-            kind = setting.choice(LAB, "grpo", _("GRPO's form"), kinds())
+            words = _(
+                "Its group is so large here that mean and deviation are those of π. In a group of G answers each one stands in its own "
+                "mean, which alone makes β into β·G/(G − 1)."
+            )
+            kind = setting.choice(LAB, "grpo", _("GRPO's form"), kinds(), help=words)
         with more:
             setup = _setup(example.beta, kind)
     with right:
         if example.beta == 0:
             words = _(
-                "With β = 0 there is no optimum to arrive at: the policy runs towards the best answer for ever, and DPO's loss "
-                "is constant. Move β above 0."
+                "With β = 0 there is no optimum to arrive at: the policy runs towards the best answer for ever, and DPO's loss is "
+                "constant. Move β above 0."
             )
             st.info(words, icon=":material/block:")
             return
@@ -168,16 +172,17 @@ def _ends(example: Example, setup: et.Setup, best: ko.Optimum, paths: dict[str, 
         since = et.arrived(path, best.policy, TOLERANCE)
         rows.append(
             (
-                TITLES[name], *(number(float(p)) for p in np.exp(path[-1])), number(off[name]),
+                TITLES[name], number(off[name]),
                 _("step {step}").format(step=since) if since is not None else _("not within {steps} steps").format(steps=setup.steps),
+                *(number(float(p)) for p in np.exp(path[-1])),
             )
         )  # fmt: skip
-    rows.append(("π∗", *(number(float(p)) for p in best.policy), "", ""))
+    rows.append(("π∗", "", "", *(number(float(p)) for p in best.policy)))
     columns = [
         "",
-        *(f"π({name})" for name in example.names),
         _("largest difference from π∗"),
         _("within {tolerance}").format(tolerance="1e−6"),
+        *(f"π({name})" for name in example.names),
     ]
     st.dataframe(pd.DataFrame(rows, columns=columns), hide_index=True)
     if late := [TITLES[name] for name in paths if name != "grpo" and off[name] > TOLERANCE]:
@@ -210,12 +215,12 @@ def _question(example: Example, kind: str, off: dict[str, float] | None) -> Choi
         near = ", ".join(f"{TITLES[name]} {number(gap)}" for name, gap in off.items())
         why = {
             "paper": _(
-                "GRPO pulls with k3, whose gradient is that of the *other* KL, KL(π_ref‖π), and divides the reward by σ, which makes "
-                "β into β·σ. Two changes, another optimum."
+                "GRPO pulls with k3, whose gradient is that of the *other* KL, KL(π_ref‖π), and divides the reward by σ, which makes β "
+                "into β·σ. Two changes, another optimum."
             ),
             "k3": _(
-                "GRPO pulls with k3, whose gradient is that of the *other* KL, KL(π_ref‖π): "
-                "it keeps some of every answer, where π∗ all but drops the bad ones."
+                "GRPO pulls with k3, whose gradient is that of the *other* KL, KL(π_ref‖π): it keeps some of every answer, where π∗ all "
+                "but drops the bad ones."
             ),
             "corrected": _("With the KL's own gradient and no division GRPO maximises the same objective as the others."),
             "scaled": _("Dividing the reward by σ makes β into β·σ, and σ is whatever it is at the end: another optimum."),
