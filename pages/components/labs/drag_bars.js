@@ -65,7 +65,7 @@ export default function ({ data, parentElement, setStateValue }) {
         x: centre - wide / 2, width: wide, y: Math.min(zero, y(value)), height: Math.max(1, Math.abs(zero - y(value))), rx: 2, fill: data.colours[i],
       }))
       group.append(make("rect", { x: centre - wide / 2 - 3, width: wide + 6, y: y(value) - 3, height: 6, rx: 3, class: "handle" }))
-      group.append(make("text", { x: centre, y: y(value) + (value < 0 ? 17 : -8), class: "value", "text-anchor": "middle" }, words(value)))
+      group.append(make("text", { x: centre, y: y(value) + (value < 0 && y(value) < height - MARGIN.bottom - 14 ? 17 : -8), class: "value", "text-anchor": "middle" }, words(value)))
       svg.append(group, make("text", { x: centre, y: height - 6, class: "label", "text-anchor": "middle" }, data.labels[i]))
     })
     root.replaceChildren(svg)
