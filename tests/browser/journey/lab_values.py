@@ -6,13 +6,11 @@ import re
 
 from playwright.sync_api import expect
 
-from tests.browser.test_pages import settle
-
 
 def visit(page) -> None:
     page.get_by_role("button", name="Corridor").click()
     expect(page).to_have_url(re.compile(r"grid\.map=S\.{6}G"))
-    page.get_by_role("button", name="Step").click()
+    page.locator(".st-key-grid-sweeps-step button").click()
     board = page.locator(".grid-board").first
     expect(board.locator('[data-cell="0,6"]')).to_contain_text("1.00")  # the goal's neighbour, after one sweep
 
@@ -33,8 +31,7 @@ def visit(page) -> None:
     expect(page).to_have_url(re.compile(r"grid\.map=S\.{6}G"))
 
     page.get_by_text("Learn them from samples").click()
-    settle(page)
-    page.get_by_role("button", name="Step").click()
+    page.locator(".st-key-grid-episodes-step button").click()
     expect(page.get_by_test_id("stMetric").filter(has_text="Episodes of each")).to_contain_text("10")
     page.locator(".st-key-q-grid-target label").filter(has_text="When the next action").click()
     expect(page.get_by_text("off-policy")).to_be_visible()
