@@ -8,11 +8,11 @@ from tests.browser.test_pages import settle
 
 
 def visit(page) -> None:
-    first = page.locator(".bars button.row").first
-    expect(first).to_be_visible(timeout=60_000)  # the first model of a server wakes PyTorch
-    first.focus()
-    page.keyboard.press("Enter")
     chips = page.locator(".tree .chip")
+    expect(chips).to_have_count(1, timeout=60_000)  # the first model of a server wakes PyTorch
+    settle(page)
+    page.locator(".bars button.row").first.focus()
+    page.keyboard.press("Enter")
     expect(chips).to_have_count(2)
     page.get_by_role("button", name="Play", exact=True).click()
     expect(page.get_by_text("The text is over")).to_be_visible(timeout=30_000)
