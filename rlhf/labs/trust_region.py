@@ -27,6 +27,7 @@ from rlhf.labs.surrogate import Batch, Problem, mean_kl
 METHODS = ("plain", "natural", "trpo", "ppo_clip", "ppo_kl")
 SHRINK, TRIALS = 0.8, 10
 SINGULAR = 1e-12  # eigenvalues of the Fisher matrix below this share of its largest count as 0
+ROUNDING = 1e-14  # slopes below it are 0: Adam would take steps of its own length along them
 NOTHING = 1e-24  # sᵀFs, a squared advantage, below which only rounding is left
 
 
@@ -186,6 +187,7 @@ def _climb(theta: Floats, settings: Settings, slope: Callable[[Floats], Floats])
     path, first, second = [theta], np.zeros_like(theta), np.zeros_like(theta)
     for epoch in range(1, settings.epochs + 1):
         gradient = slope(path[-1])
+        gradient = np.where(np.abs(gradient) < ROUNDING, 0.0, gradient)
         if settings.adam:
             first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
             gradient = first / (1 - 0.9**epoch) / (np.sqrt(second / (1 - 0.999**epoch)) + 1e-8)

@@ -285,7 +285,7 @@ def test_how_far_the_limit_lets_one_go(world):
 def test_nothing_breaks(logits, rewards, delta):
     """Equal rewards, a certain policy, a singular Fisher matrix, δ = 0: finite numbers, and no move where there is nothing to learn."""
     problem, theta = su.table(sp.bandit(rewards), 1.0), np.array([*logits, 0.0, 0.0, 0.0])
-    settings = tr.Settings(delta=delta, step=20, rate=5, epochs=20, beta=10)
+    settings = tr.Settings(delta=delta, step=20, rate=5, epochs=20, beta=10, adam=delta > 0)
     for draw in (
         lambda t, i: su.exact_batch(problem, t),
         lambda t, i: su.sampled_batch(problem, t, 2, np.random.default_rng([0, i])),

@@ -187,7 +187,8 @@ def presets(offered: Mapping[str, tuple[str, Mapping[str, object]]], asked: str 
 
 
 def _take(values: Mapping[str, object], asked: str) -> None:
-    st.session_state.pop(f"question/{asked}", None)
+    if asked:
+        st.session_state[f"question/{asked}"] = None  # said aloud, or the browser keeps its mark
     for name, value in values.items():
         key = setting.key(LAB, name)
         if name in ("rewards", "logits") and isinstance(value, tuple):

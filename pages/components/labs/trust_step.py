@@ -69,7 +69,10 @@ def _settle(setup: Setup) -> None:
 
 
 def _presets() -> None:
-    arms = {"world": "arms", "exact": False, "n": 20, "step": 4.0, "delta": 0.05, "rewards": trust_settings.REWARDS}
+    arms = {
+        "world": "arms", "exact": False, "n": 20, "step": 4.0, "delta": 0.05, "rate": 1.0, "epochs": 8, "optimizer": "plain",
+        "rewards": trust_settings.REWARDS,
+    }  # fmt: skip
     trust_settings.presets(
         {
             "rare": (_("A rare best arm"), {**arms, "logits": trust_settings.LOGITS}),
@@ -119,12 +122,17 @@ def _caption(setup: Setup, frame: int) -> None:
     st.caption(words)
 
 
+def _gain(value: float) -> str:
+    """With its sign; 0 where only rounding is left."""
+    return number(value if abs(value) > 1e-12 else 0.0, sign=True)
+
+
 def _table(done: Sequence[Round]) -> None:
     """All updates, the newest first."""
     rows = [
         {
             _("Update"): i + 1, _("Method"): names()[method], "KL": number(made.kl), _("KL in the batch"): number(made.batch_kl),
-            _("Promised"): number(made.promised, sign=True), _("Won"): number(made.won, sign=True), _("J before"): number(made.before),
+            _("Promised"): _gain(made.promised), _("Won"): _gain(made.won), _("J before"): number(made.before),
             _("J after"): number(made.after),
         }
         for i, round_ in reversed(list(enumerate(done)))
