@@ -14,7 +14,7 @@ from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import question, setting
 from pages.components.labs.question import Choice
-from pages.components.latex import block, result, tex
+from pages.components.latex import block, result
 from pages.components.numbers import number
 from rlhf.labs import random_walk as rw
 from rlhf.labs.mdp import Floats

@@ -1,4 +1,4 @@
-"""Group advantages: move a reward by keyboard, make all equal, drift lengths, sample groups."""
+"""Group advantages: move a reward by keyboard, answer a question, make all equal, sample groups."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def visit(page) -> None:
     bar.focus()
     page.keyboard.press("PageUp")
     expect(bar).to_have_attribute("aria-valuenow", "1")
-    settle(page)
-    answer = body.get_by_label("What is its RLOO advantage?", exact=False)
-    answer.fill("0.6")  # 1 less the mean of the others, (0 + 0 + 0 + 1 + 1) / 5
-    answer.press("Enter")
-    expect(body.get_by_text("Right.", exact=False).first).to_be_visible()
+    question = page.locator(".st-key-q-grp-rloo")
+    expect(question.get_by_text("on average 0.400", exact=False)).to_be_visible()
+    question.locator("input").fill("0.6")  # 1 less the mean of the others, (1 + 0 + 1 + 0 + 0) / 5
+    question.locator("input").press("Enter")
+    expect(question.get_by_text("Right.", exact=False)).to_be_visible()
     body.get_by_role("button", name="All equal").click()
     expect(body.get_by_text("All rewards are equal", exact=False)).to_be_visible()
     body.get_by_text("How many answers?").click()
-    settle(page)
     body.locator(".st-key-guess-grp-nothing label").get_by_text("5 to 20 %").click()
     body.get_by_role("button", name="Sample groups").click()
     expect(body.get_by_text("You guessed right.", exact=False)).to_be_visible()
+    settle(page)
