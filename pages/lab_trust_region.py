@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from pages.components.i18n import _
 from pages.components.labs import frame, setting, trust_cliff, trust_clip, trust_questions, trust_step
 from pages.components.labs.trust_settings import LAB
@@ -20,10 +18,6 @@ L^\text{clip}(\theta)=\mathbb{E}\Big[\min\!\big(\rho\,A,\;\operatorname{clip}(\r
 
 def _body() -> None:
     part = setting.part(LAB, {"step": _("One step"), "clip": _("The clip"), "cliff": _("The cliff")})
-    playing = f"{LAB}/playing"
-    if st.session_state.get(playing) not in (None, {"step": "play", "clip": "epochs"}.get(part)):
-        st.session_state.pop(playing)  # the part that played was left
-        st.rerun()
     {"step": trust_step.draw, "clip": trust_clip.draw, "cliff": trust_cliff.draw}[part]()
 
 

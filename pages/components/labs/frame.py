@@ -64,6 +64,7 @@ def draw(lab: Lab, body: Callable[[], None]) -> None:
 def _with_questions(lab: Lab, body: Callable[[], None]) -> None:
     with st.container(key="lab-body"):
         body()
+    playing.leave(lab.name)
     if questions := lab.questions():
         st.markdown(f"##### {_('Check yourself')}")
         for question in questions:

@@ -13,8 +13,26 @@ PACE = 0.5
 
 
 def pace(lab: str) -> float | None:
-    """How often the lab's body is to run by itself; None while nothing plays. For ``frame.draw``."""
-    return PACE if st.session_state.get(f"{lab}/playing") else None
+    """How often the lab's body is to run by itself; None while nothing plays. For ``frame.draw``, which runs with the whole page."""
+    plays = bool(st.session_state.get(f"{lab}/playing"))
+    st.session_state[f"{lab}/ticking"] = plays
+    st.session_state[f"{lab}/drawn"] = set()
+    return PACE if plays else None
+
+
+def keep_pace(lab: str) -> None:
+    """Run the whole page when playing has begun or ended: it alone sets how often the fragment runs by itself."""
+    if bool(st.session_state.get(f"{lab}/playing")) != st.session_state.get(f"{lab}/ticking", False):
+        st.rerun()
+
+
+def leave(lab: str) -> None:
+    """After the body: a player that it no longer draws, as its part of the lab was left, is at rest."""
+    drawn, name = st.session_state.get(f"{lab}/drawn", set()), st.session_state.get(f"{lab}/playing")
+    if isinstance(name, str) and name not in drawn:
+        st.session_state.pop(f"{lab}/playing")
+    st.session_state[f"{lab}/drawn"] = set()
+    keep_pace(lab)
 
 
 def player(lab: str, last: int | None, name: str = "play") -> int:
@@ -26,16 +44,16 @@ def player(lab: str, last: int | None, name: str = "play") -> int:
     at = f"{lab}/{name}"
     playing = st.session_state.get(f"{lab}/playing") == name
     frame = int(st.session_state.get(at, 0))
+    st.session_state.setdefault(f"{lab}/drawn", set()).add(name)
     if playing:
-        if st.session_state.pop(f"{at}/pressed", False):
-            st.rerun()  # the whole page, which alone sets how often the fragment runs
+        keep_pace(lab)
         frame += 1
     if last is not None and frame >= last:
         frame = last
         if playing:
             st.session_state[at] = frame
             st.session_state.pop(f"{lab}/playing")
-            st.rerun()  # the whole page, so that the fragment stops running by itself
+            keep_pace(lab)
     st.session_state[at] = frame
     ended = last is not None and frame >= last
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -50,16 +68,14 @@ def player(lab: str, last: int | None, name: str = "play") -> int:
         )
         st.button(_("Step"), icon=":material/skip_next:", key=f"{at}/step", on_click=_go, args=(lab, name, frame + 1), disabled=ended)
         if playing:
-            stop = st.button(_("Pause"), icon=":material/pause:", key=f"{at}/pause", on_click=_pause, args=(lab,))
+            st.button(_("Pause"), icon=":material/pause:", key=f"{at}/pause", on_click=_pause, args=(lab,))
         else:
-            stop = st.button(
+            st.button(
                 _("Play"), icon=":material/play_arrow:", key=f"{at}/start", on_click=_start, args=(lab, name, 0 if ended else frame),
                 disabled=last == 0, type="primary",
             )  # fmt: skip
         counted = f"{frame} / {last}" if last is not None else f"{frame}"
         st.caption(counted, width="content")
-    if stop:
-        st.rerun()
     return frame
 
 
@@ -77,7 +93,6 @@ def _go(lab: str, name: str, frame: int) -> None:
 def _start(lab: str, name: str, frame: int) -> None:
     st.session_state[f"{lab}/{name}"] = frame
     st.session_state[f"{lab}/playing"] = name
-    st.session_state[f"{lab}/{name}/pressed"] = True
 
 
 def _pause(lab: str) -> None:

@@ -33,7 +33,6 @@ def body() -> None:
     part = setting.part(LAB, {"write": _("Write a text"), "pay": _("At the end, or per token?"), "code": _("As an environment")})
     if part != "write":
         walks.pause()
-        walks.keep_pace()
     try:
         {"write": _write, "pay": text_credit.draw, "code": text_code.draw}[part]()
     except PlaygroundError as error:

@@ -11,6 +11,7 @@ import streamlit as st
 
 from pages.components import candidates, models
 from pages.components.i18n import _
+from pages.components.labs import playing as pace
 from pages.components.models import Frozen
 from rlhf.labs.text_world import TextWorld
 from rlhf.rewards import RewardMix
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 LAB = "mdp"
 TOKENS = f"{LAB}.tokens"
-WALKS, WISH, PLAYING, PACED, SHOWN, KNOWN = (f"{LAB}/{name}" for name in ("walks", "wish", "playing", "paced", "shown", "known"))
+WALKS, WISH, PLAYING, SHOWN, KNOWN = (f"{LAB}/{name}" for name in ("walks", "wish", "playing", "shown", "known"))
 LINKED = f"{LAB}/linked"
 BARS = f"{LAB}-bars"
 MOST_LEAVES = 24
@@ -123,7 +124,7 @@ def _drop(here: Walk, leaf: Tokens) -> None:
 
 def move(scene: Scene, here: Walk) -> None:
     """What the buttons asked for, and while it plays one token more."""
-    keep_pace()
+    pace.keep_pace(LAB)
     playing = bool(st.session_state.get(PLAYING))
     wish = st.session_state.pop(WISH, None)
     if wish is not None and wish != "sample":
@@ -132,15 +133,7 @@ def move(scene: Scene, here: Walk) -> None:
         _sample(scene, here)
     if playing and scene.world.end(here.at):
         pause()
-        keep_pace()
-
-
-def keep_pace() -> None:
-    """Run the whole page when playing has begun or ended: it alone sets how often the fragment runs by itself."""
-    playing = bool(st.session_state.get(PLAYING))
-    if st.session_state.get(PACED, False) != playing:
-        st.session_state[PACED] = playing
-        st.rerun()
+        pace.keep_pace(LAB)
 
 
 def _sample(scene: Scene, here: Walk) -> None:

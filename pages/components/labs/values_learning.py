@@ -46,12 +46,8 @@ def draw(here: Here) -> None:
     rates, batch, seed = _settings()
     key = (here.key, rates, batch, seed)
     if st.session_state.get(f"{LAB}/learned") != key:
-        first = f"{LAB}/learned" not in st.session_state
         st.session_state[f"{LAB}/learned"] = key
-        was_playing = st.session_state.get(f"{LAB}/playing")
         playing.reset(LAB, PLAYER)
-        if was_playing and not first:
-            st.rerun()
     best = kept("best", here.key, lambda: _best(here))
     course: Course = kept("learning", key, lambda: _start(here, best, rates, batch))
     left, right = st.columns([1, 3], vertical_alignment="bottom")
