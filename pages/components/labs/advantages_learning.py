@@ -124,7 +124,7 @@ def _results(kind: str, errors: Floats, episodes: int) -> None:
         ).format(episodes=episodes, name=names[at], alpha=number(ALPHAS[alpha]), error=number(float(errors[at, alpha])))
     )
     old, target, size = 0.0, 1.0, ALPHAS[alpha]
-    st.caption(_("One update with that α, of the last state before the right end in the first episode:"))
+    st.caption(_("One update with that α, on a step that leaves at the right end, from a state whose value is still 0:"))
     block(rf"V\leftarrow V+\alpha\,(G-V)={tex(old)}+{tex(size)}\cdot({tex(target)}-{tex(old)})={result(old + size * (target - old))}")
 
 
