@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import question, setting
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
@@ -90,36 +90,32 @@ def _question(kind: str, errors: Floats | None) -> Choice:
 
 
 def _results(kind: str, errors: Floats, episodes: int) -> None:
-    is_dark, names = theme.dark(), _names(kind)
+    names = _names(kind)
     left, right = st.columns([3, 2], gap="large")
-    figure = go.Figure()
+    plot = Plot()
     for i, name in enumerate(names):
         share = i / (len(names) - 1)
-        figure.add_scatter(
+        plot.scatter(
             x=ALPHAS, y=errors[i], name=name, mode="lines", hovertemplate=f"{name}, α = %{{x}}: %{{y:.3f}}<extra></extra>",
             line={"color": _between(theme.ORANGE, theme.BLUE, share), "width": 2},
         )  # fmt: skip
-    figure.update_layout(
-        template=theme.template(is_dark), height=360, hovermode="closest", xaxis={"title": {"text": _("step size α")}},
+    figure = plot.figure(
+        height=360, hovermode="closest", xaxis={"title": {"text": _("step size α")}},
         yaxis={"title": {"text": _("error of the values")}, "range": [0.2 if errors.min() > 0.2 else 0, 0.6]},
     )  # fmt: skip
     with left:
         st.markdown(f"##### {_('Over the step size')}")
         charts.still(figure, key="gae/over-alpha")
     best = errors.min(1)
-    over = go.Figure(
-        go.Scatter(
-            x=[name.split("= ")[1] for name in names], y=best, mode="lines+markers", line={"color": theme.on_ground(theme.BLUE, is_dark)},
-            marker={"size": 8}, hovertemplate="%{x}: %{y:.3f}<extra></extra>",
-        )
+    over = Plot()
+    over.scatter(
+        x=[name.split("= ")[1] for name in names], y=best, mode="lines+markers", line={"color": theme.on_ground(theme.BLUE, over.dark)},
+        marker={"size": 8}, hovertemplate="%{x}: %{y:.3f}<extra></extra>",
     )  # fmt: skip
-    over.update_layout(
-        template=theme.template(is_dark), height=360, xaxis={"title": {"text": "n" if kind == "n" else "λ"}, "type": "category"},
-        yaxis={"rangemode": "tozero"},
-    )  # fmt: skip
+    axis = {"title": {"text": "n" if kind == "n" else "λ"}, "type": "category"}
     with right:
         st.markdown(f"##### {_('Each with its best α')}")
-        charts.still(over, key="gae/best-alpha")
+        charts.still(over.figure(height=360, xaxis=axis, yaxis={"rangemode": "tozero"}), key="gae/best-alpha")
     at, alpha = (int(i) for i in np.unravel_index(errors.argmin(), errors.shape))
     st.caption(
         _(
@@ -128,7 +124,7 @@ def _results(kind: str, errors: Floats, episodes: int) -> None:
         ).format(episodes=episodes, name=names[at], alpha=number(ALPHAS[alpha]), error=number(float(errors[at, alpha])))
     )
     old, target, size = 0.0, 1.0, ALPHAS[alpha]
-    st.caption(_("One update with that α, of the last state before the right end in the first episode:"))
+    st.caption(_("One update with that α, on a step that leaves at the right end, from a state whose value is still 0:"))
     block(rf"V\leftarrow V+\alpha\,(G-V)={tex(old)}+{tex(size)}\cdot({tex(target)}-{tex(old)})={result(old + size * (target - old))}")
 
 

@@ -14,6 +14,7 @@ from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
+from pages.components.labs.plot import Plot
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
 from rlhf.labs import advantage_estimation as ae
@@ -189,25 +190,24 @@ def _stack(made: Trajectory, by_delta: bool, t: int) -> go.Figure:
         pieces = np.nan_to_num(made.n_step) * weights
         names = [f"n = {n + 1}" for n in range(count)]
     steps, unfaded = list(range(count)), {"marker": {"opacity": 1}}
-    figure = go.Figure()
+    plot = Plot()
     for k, name in enumerate(names):
-        figure.add_bar(
+        plot.bar(
             x=steps, y=pieces[:, k], name=name, marker={"color": theme.on_ground(PIECES[k], is_dark)}, unselected=unfaded,
             hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
     edge = {"color": "#11151a" if is_dark else "#fff", "width": 1}
-    figure.add_scatter(
+    plot.scatter(
         x=steps, y=made.advantages, name="Aₜ", mode="markers", unselected=unfaded,
         marker={"symbol": "diamond", "size": 10, "color": theme.ink(is_dark), "line": edge}, hovertemplate="A = %{y:.3f}<extra></extra>",
     )  # fmt: skip
-    figure.add_vrect(x0=t - 0.5, x1=t + 0.5, fillcolor=theme.rgba(theme.GREY, 0.16), line_width=0, layer="below")
-    figure.add_hline(y=0, line={"color": theme.muted(is_dark), "width": 1})
-    figure.update_layout(
-        template=theme.template(is_dark), height=330, barmode="relative", bargap=0.35, hovermode="closest", clickmode="event+select",
+    plot.band(t)
+    plot.level()
+    return plot.figure(
+        height=330, barmode="relative", bargap=0.35, hovermode="closest", clickmode="event+select",
         xaxis={"title": {"text": "t"}, "dtick": 1, "fixedrange": True}, yaxis={"title": {"text": "Aₜ"}, "fixedrange": True},
         dragmode=False,
     )  # fmt: skip
-    return figure
 
 
 def _sub(k: int) -> str:
@@ -275,14 +275,13 @@ def _beside(made: Trajectory, t: int) -> None:
         st.markdown(f"##### {_('How GAE weighs the n-step advantages')}")
         rest = len(made) - t
         weights = ae.n_step_weights(rest, made.lam)
-        is_dark = theme.dark()
-        colours = [theme.on_ground(theme.SKY, is_dark)] * (rest - 1) + [theme.on_ground(theme.GREEN, is_dark)]
+        plot = Plot()
+        colours = [theme.on_ground(theme.SKY, plot.dark)] * (rest - 1) + [theme.on_ground(theme.GREEN, plot.dark)]
         names = [str(n) for n in range(1, rest)] + [f"≥ {rest}"]
-        figure = go.Figure(go.Bar(x=names, y=weights, marker={"color": colours}, hovertemplate="%{y:.3f}<extra></extra>"))
-        if rest <= 6:
-            figure.update_traces(text=[number(w) for w in weights], textposition="outside", cliponaxis=False)
-        figure.update_layout(
-            template=theme.template(is_dark), height=300, yaxis={"range": [0, 1.12]}, margin={"t": 20},
+        written = {"text": [number(w) for w in weights], "textposition": "outside", "cliponaxis": False} if rest <= 6 else {}
+        plot.bar(x=names, y=weights, marker={"color": colours}, hovertemplate="%{y:.3f}<extra></extra>", **written)
+        figure = plot.figure(
+            height=300, yaxis={"range": [0, 1.12]}, margin={"t": 20},
             xaxis={"title": {"text": _("n, from t = {t}").format(t=t)}, "type": "category"},
         )  # fmt: skip
         charts.still(figure, key="gae/weights")
@@ -293,24 +292,23 @@ def _estimates(made: Trajectory, n: int, t: int) -> go.Figure:
     is_dark, count = theme.dark(), len(made)
     steps = list(range(count))
     n_step = [float(made.n_step[k, min(n, count - k) - 1]) for k in steps]
-    figure = go.Figure()
+    plot = Plot()
     for name, values, colour in (
         ("TD(0)", made.deltas, theme.ORANGE),
         (f"n = {n}", n_step, theme.SKY),
         (f"GAE, λ = {number(made.lam)}", made.advantages, theme.BLUE),
         (_("Monte-Carlo") if made.ended else _("All rewards, then V_T"), ae.monte_carlo(made.deltas, made.gamma), theme.GREEN),
     ):
-        figure.add_bar(
+        plot.bar(
             x=steps,
             y=values,
             name=name,
             marker={"color": theme.on_ground(colour, is_dark)},
             hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
         )
-    figure.add_vrect(x0=t - 0.5, x1=t + 0.5, fillcolor=theme.rgba(theme.GREY, 0.16), line_width=0, layer="below")
-    figure.add_hline(y=0, line={"color": theme.muted(is_dark), "width": 1})
-    figure.update_layout(
-        template=theme.template(is_dark), height=300, barmode="group", bargap=0.25,
+    plot.band(t)
+    plot.level()
+    return plot.figure(
+        height=300, barmode="group", bargap=0.25,
         xaxis={"title": {"text": "t"}, "dtick": 1}, yaxis={"title": {"text": "Aₜ"}},
     )  # fmt: skip
-    return figure

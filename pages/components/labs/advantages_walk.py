@@ -13,6 +13,7 @@ import streamlit as st
 from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import question, setting
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice
 from pages.components.latex import block, result
 from pages.components.numbers import number
@@ -87,19 +88,17 @@ def _controls() -> tuple[Critic, int, int]:
 def _chain(critic: Critic) -> go.Figure:
     is_dark, true = theme.dark(), critic.walk.values(GAMMA)[1:-1]
     places = np.arange(1, critic.states + 1)
-    figure = go.Figure(
-        go.Bar(x=places, y=critic.values[1:-1], name=_("the critic"), marker={"color": theme.on_ground(theme.GREY, is_dark)})
-    )
-    figure.add_scatter(
+    plot = Plot()
+    plot.bar(x=places, y=critic.values[1:-1], name=_("the critic"), marker={"color": theme.on_ground(theme.GREY, is_dark)})
+    plot.scatter(
         x=places, y=true, name=_("true value"), mode="lines+markers", marker={"size": 5},
         line={"color": theme.on_ground(theme.GREEN, is_dark), "dash": "dot", "width": 2},
     )  # fmt: skip
-    figure.add_hline(y=0, line={"color": theme.muted(is_dark), "width": 1})
-    figure.update_layout(
-        template=theme.template(is_dark), height=250, bargap=0.3,
+    plot.level()
+    return plot.figure(
+        height=250, bargap=0.3,
         xaxis={"title": {"text": _("state")}, "dtick": 1 if critic.states == 5 else 3, "tick0": 1}, yaxis={"title": {"text": "V"}},
     )  # fmt: skip
-    return figure
 
 
 def _question(critic: Critic, batch: int) -> Choice:
@@ -173,51 +172,47 @@ def _results(critic: Critic, batch: int, walks: int, kept: Kept, asked: Choice) 
     cut, here = len(FINE), len(LAMBDAS)
     with left:
         st.markdown(f"##### {_('GAE over λ')}")
-        line = _curves(FINE, LAMBDAS, exact, slice(0, cut), measured, slice(0, here), top)
-        line.update_xaxes(title_text=_("λ (the scale is stretched towards 1)"))
-        charts.still(line, key="gae/over-lambda")
+        title = _("λ (the scale is stretched towards 1)")
+        names = [f"{lam:g}" for lam in LAMBDAS]
+        charts.still(_curves(FINE, LAMBDAS, exact, slice(0, cut), measured, slice(0, here), top, title, names), key="gae/over-lambda")
         st.caption(_("Left end: TD(0). Right end: Monte-Carlo."))
     with right:
         st.markdown(f"##### {_('n-step over n')}")
-        line = _curves(NS, NS, exact, slice(cut, None), measured, slice(here, None), top)
-        line.update_xaxes(title_text="n", ticktext=[*(str(n) for n in NS[:-1]), "∞"])
-        charts.still(line, key="gae/over-n")
+        names = [*(str(n) for n in NS[:-1]), "∞"]
+        charts.still(_curves(NS, NS, exact, slice(cut, None), measured, slice(here, None), top, "n", names), key="gae/over-n")
         st.caption(_("n = 1 is TD(0), n = ∞ Monte-Carlo."))
     question.reveal(asked)
     _in_numbers(critic, batch, kept if same else None)
 
 
 def _curves(
-    x: Sequence[float], ticks: Sequence[float], exact: rw.Quality, which: slice, measured: rw.Quality | None, dots: slice, top: float
-) -> go.Figure:
+    x: Sequence[float], ticks: Sequence[float], exact: rw.Quality, which: slice, measured: rw.Quality | None, dots: slice, top: float,
+    title: str, names: list[str],
+) -> go.Figure:  # fmt: skip
     """Bias, spread and error as lines (exact) over ``x`` and dots (measured) at ``ticks``, which stand at equal distances."""
     is_dark = theme.dark()
     places = np.interp(x, ticks, np.arange(len(ticks)))
-    figure = go.Figure()
+    plot = Plot()
     for name, key, colour in (
         (_("bias"), "bias", theme.ORANGE), (_("standard deviation"), "spread", theme.GREEN), (_("error"), "error", theme.BLUE),
     ):  # fmt: skip
         shade = theme.on_ground(colour, is_dark)
-        figure.add_scatter(
+        plot.scatter(
             x=places, y=getattr(exact, key)[which], name=name, mode="lines", hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
             line={"color": shade, "width": 3 if key == "error" else 2},
         )  # fmt: skip
         if measured is not None:
-            figure.add_scatter(
+            plot.scatter(
                 x=np.arange(len(ticks)), y=getattr(measured, key)[dots], mode="markers", showlegend=False,
                 marker={"color": shade, "size": 8, "line": {"color": "#11151a" if is_dark else "#fff", "width": 1}},
                 hovertemplate=_("{name}, measured").format(name=name) + ": %{y:.3f}<extra></extra>",
             )  # fmt: skip
     lowest = int(exact.error[which].argmin())
-    figure.add_annotation(
-        x=places[lowest], y=float(exact.error[which][lowest]), text=_("smallest error"), ay=-34, ax=0,
-        arrowcolor=theme.muted(is_dark), font={"color": theme.muted(is_dark), "size": 11},
+    plot.note(float(places[lowest]), float(exact.error[which][lowest]), _("smallest error"))
+    return plot.figure(
+        height=320, hovermode="closest", yaxis={"range": [-0.02 * top, top]},
+        xaxis={"title": {"text": title}, "tickvals": list(range(len(ticks))), "ticktext": names},
     )  # fmt: skip
-    figure.update_layout(
-        template=theme.template(is_dark), height=320, hovermode="closest", yaxis={"range": [-0.02 * top, top]},
-        xaxis={"tickvals": list(range(len(ticks))), "ticktext": [f"{tick:g}" for tick in ticks]},
-    )  # fmt: skip
-    return figure
 
 
 def _in_numbers(critic: Critic, batch: int, kept: Kept | None) -> None:
@@ -255,22 +250,21 @@ def _in_numbers(critic: Critic, batch: int, kept: Kept | None) -> None:
 
 def _by_state(critic: Critic, mean: Floats, kept: Kept | None, row: int) -> go.Figure:
     is_dark, places = theme.dark(), np.arange(1, critic.states + 1)
-    figure = go.Figure()
+    plot = Plot()
     for name, values, colour, dash in (
         (_("true value"), critic.walk.values(GAMMA)[1:-1], theme.GREEN, "dot"), (_("the critic"), critic.values[1:-1], theme.GREY, "dash"),
         (_("mean estimate, exact"), mean, theme.BLUE, "solid"),
     ):  # fmt: skip
-        figure.add_scatter(
+        plot.scatter(
             x=places, y=values, name=name, mode="lines", line={"color": theme.on_ground(colour, is_dark), "width": 2, "dash": dash}
         )
     if kept is not None:
         spread = 2 * np.sqrt(kept.variance[row] / kept.walks)
-        figure.add_scatter(
+        plot.scatter(
             x=places, y=kept.mean[row], name=_("measured, ± 2 standard errors"), mode="markers",
             marker={"color": theme.on_ground(theme.BLUE, is_dark), "size": 7}, error_y={"array": spread, "thickness": 1.5, "width": 3},
         )  # fmt: skip
-    figure.update_layout(
-        template=theme.template(is_dark), height=300, yaxis={"title": {"text": _("return")}},
+    return plot.figure(
+        height=300, yaxis={"title": {"text": _("return")}},
         xaxis={"title": {"text": _("state")}, "dtick": 1 if critic.states == 5 else 3, "tick0": 1},
     )  # fmt: skip
-    return figure

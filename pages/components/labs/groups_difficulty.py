@@ -12,6 +12,7 @@ from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import groups_group as groups
 from pages.components.labs import setting
+from pages.components.labs.plot import Plot
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
 from rlhf.labs import group_advantages as ga
@@ -79,47 +80,43 @@ def _in_numbers(p: float, size: int) -> None:
     )
 
 
-def _axes(figure: go.Figure, p: float, yaxis: dict[str, Any]) -> go.Figure:
-    is_dark = theme.dark()
-    figure.add_vline(x=p, line={"color": theme.muted(is_dark), "width": 1, "dash": "dot"})
-    figure.update_layout(
-        template=theme.template(is_dark), height=260, hovermode="closest", xaxis={"title": {"text": "p"}, "range": [0, 1]}, yaxis=yaxis
-    )
-    return figure
+def _axes(plot: Plot, p: float, yaxis: dict[str, Any]) -> go.Figure:
+    plot.upright(p)
+    return plot.figure(height=260, hovermode="closest", xaxis={"title": {"text": "p"}, "range": [0, 1]}, yaxis=yaxis)
 
 
-def _line(figure: go.Figure, y: object, name: str, colour: str, **line: object) -> None:
-    figure.add_scatter(
-        x=P, y=y, name=name, mode="lines", line={"color": theme.on_ground(colour, theme.dark()), "width": 2, **line},
+def _line(plot: Plot, y: object, name: str, colour: str, **line: object) -> None:
+    plot.scatter(
+        x=P, y=y, name=name, mode="lines", line={"color": theme.on_ground(colour, plot.dark), "width": 2, **line},
         hovertemplate=f"{name}, p = %{{x}}: %{{y:.3f}}<extra></extra>",
     )  # fmt: skip
 
 
 def _factor(p: float) -> go.Figure:
-    figure = go.Figure()
+    plot = Plot()
     with np.errstate(divide="ignore"):
         factor = 1 / np.sqrt(P * (1 - P))
-    _line(figure, np.where(np.isfinite(factor), factor, np.nan), "GRPO: 1/√(p(1 − p))", theme.BLUE)
-    _line(figure, np.ones(len(P)), "Dr. GRPO, RLOO: 1", theme.ORANGE)
-    return _axes(figure, p, yaxis={"range": [0, 8]})
+    _line(plot, np.where(np.isfinite(factor), factor, np.nan), "GRPO: 1/√(p(1 − p))", theme.BLUE)
+    _line(plot, np.ones(len(P)), "Dr. GRPO, RLOO: 1", theme.ORANGE)
+    return _axes(plot, p, yaxis={"range": [0, 8]})
 
 
 def _signal(p: float, size: int) -> go.Figure:
-    figure = go.Figure()
+    plot = Plot()
     for method in METHODS.values():
-        _line(figure, ga.signal(P, size, method), groups.method_name(method), groups.METHODS[method][1])
+        _line(plot, ga.signal(P, size, method), groups.method_name(method), groups.METHODS[method][1])
     for limit, colour in ((2 * np.sqrt(P * (1 - P)), theme.BLUE), (2 * P * (1 - P), theme.ORANGE)):
-        figure.add_scatter(
+        plot.scatter(
             x=P, y=limit, mode="lines", showlegend=False, hoverinfo="skip",
-            line={"color": theme.on_ground(colour, theme.dark()), "width": 1, "dash": "dot"},
+            line={"color": theme.on_ground(colour, plot.dark), "width": 1, "dash": "dot"},
         )  # fmt: skip
-    return _axes(figure, p, yaxis={"range": [0, 1.1], "title": {"text": "E|Â|"}})
+    return _axes(plot, p, yaxis={"range": [0, 1.1], "title": {"text": "E|Â|"}})
 
 
 def _nothing(p: float, size: int) -> go.Figure:
-    figure = go.Figure()
+    plot = Plot()
     for count, colour in SIZES:
         if count != size:
-            _line(figure, ga.no_signal(P, count), f"G = {count}", colour, width=1.5)
-    _line(figure, ga.no_signal(P, size), _("G = {size}, yours").format(size=size), theme.BLUE, width=3)
-    return _axes(figure, p, yaxis={"range": [0, 1.02], "tickformat": ".0%"})
+            _line(plot, ga.no_signal(P, count), f"G = {count}", colour, width=1.5)
+    _line(plot, ga.no_signal(P, size), _("G = {size}, yours").format(size=size), theme.BLUE, width=3)
+    return _axes(plot, p, yaxis={"range": [0, 1.02], "tickformat": ".0%"})

@@ -12,6 +12,7 @@ from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
+from pages.components.labs.plot import Plot
 from pages.components.latex import TICK, block, result, tex
 from pages.components.numbers import number
 from rlhf.labs import group_advantages as ga
@@ -149,20 +150,19 @@ def _explain(group: Group) -> None:
 
 def _bars(group: Group) -> go.Figure:
     is_dark, names = theme.dark(), letters(len(group.rewards))
-    figure = go.Figure()
+    plot = Plot()
     for method, (_name, colour) in METHODS.items():
         name = method_name(method)
-        figure.add_bar(
+        plot.bar(
             x=names, y=group.advantages(method), name=name, marker={"color": theme.on_ground(colour, is_dark)},
             hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
-    figure.add_vrect(x0=group.picked - 0.5, x1=group.picked + 0.5, fillcolor=theme.rgba(theme.GREY, 0.16), line_width=0, layer="below")
-    figure.add_hline(y=0, line={"color": theme.muted(is_dark), "width": 1})
-    figure.update_layout(
-        template=theme.template(is_dark), height=330, barmode="group", bargap=0.25,
+    plot.band(group.picked)
+    plot.level()
+    return plot.figure(
+        height=330, barmode="group", bargap=0.25,
         xaxis={"title": {"text": _("answer")}, "type": "category"}, yaxis={"title": {"text": _("advantage")}},
     )  # fmt: skip
-    return figure
 
 
 def _in_numbers(group: Group) -> None:

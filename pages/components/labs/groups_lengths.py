@@ -13,6 +13,7 @@ from pages.components.i18n import _
 from pages.components.labs import groups_group as groups
 from pages.components.labs import question, setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
@@ -76,19 +77,18 @@ def _pushes(rewards: Floats, lengths: Floats, mean: ga.Mean) -> Floats:
 
 def _tokens(rewards: Floats, lengths: Floats, picked: int) -> go.Figure:
     is_dark, names = theme.dark(), groups.letters(len(rewards))
-    figure = go.Figure()
+    plot = Plot()
     for mean, (name, colour) in MEANS.items():
-        figure.add_bar(
+        plot.bar(
             x=names, y=1000 * _pushes(rewards, lengths, mean), name=name, marker={"color": theme.on_ground(colour, is_dark)},
             hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
-    figure.add_vrect(x0=picked - 0.5, x1=picked + 0.5, fillcolor=theme.rgba(theme.GREY, 0.16), line_width=0, layer="below")
-    figure.add_hline(y=0, line={"color": theme.muted(is_dark), "width": 1})
-    figure.update_layout(
-        template=theme.template(is_dark), height=300, barmode="group", bargap=0.25,
+    plot.band(picked)
+    plot.level()
+    return plot.figure(
+        height=300, barmode="group", bargap=0.25,
         xaxis={"title": {"text": _("answer")}, "type": "category"}, yaxis={"title": {"text": _("push of one token, × 1000")}},
     )  # fmt: skip
-    return figure
 
 
 def _in_numbers(rewards: Floats, lengths: Floats, i: int) -> None:
@@ -109,7 +109,7 @@ def _in_numbers(rewards: Floats, lengths: Floats, i: int) -> None:
 
 def _curve(rewards: Floats, lengths: Floats, picked: int) -> go.Figure:
     is_dark, at = theme.dark(), np.arange(2, LONGEST + 1)
-    figure = go.Figure()
+    plot = Plot()
     weights: dict[ga.Mean, Floats] = {}
     for mean in MEANS:
         tried = np.tile(lengths, (len(at), 1))
@@ -118,19 +118,18 @@ def _curve(rewards: Floats, lengths: Floats, picked: int) -> go.Figure:
     for good in (True, False):
         for mean, (name, colour) in MEANS.items():
             values = _advantages(rewards, mean)
-            figure.add_scatter(
+            plot.scatter(
                 x=at, y=1000 * weights[mean] * float(values.max() if good else values.min()), mode="lines", showlegend=good, name=name,
                 line={"color": theme.on_ground(colour, is_dark), "width": 2, "dash": "solid" if good else "dash"},
                 hovertemplate=f"{name}, %{{x}}: %{{y:.3f}}<extra></extra>",
             )  # fmt: skip
-    figure.add_hline(y=0, line={"color": theme.muted(is_dark), "width": 1})
-    figure.add_vline(x=float(lengths[picked]), line={"color": theme.muted(is_dark), "width": 1, "dash": "dot"})
+    plot.level()
+    plot.upright(float(lengths[picked]))
     top = 1000 * 1.1 * float(np.abs([_pushes(rewards, np.full(len(rewards), 9.0), "grpo")]).max()) or 1.0
-    figure.update_layout(
-        template=theme.template(is_dark), height=300, hovermode="closest", xaxis={"title": {"text": _("length of the answer, |o|")}},
+    return plot.figure(
+        height=300, hovermode="closest", xaxis={"title": {"text": _("length of the answer, |o|")}},
         yaxis={"title": {"text": _("push of one token, × 1000")}, "range": [-top, top]},
     )  # fmt: skip
-    return figure
 
 
 # ---------------------------------------------------------------- what comes of it
@@ -195,15 +194,14 @@ def _question(found: ga.Drift | None) -> Choice:
 
 def _drift(found: dict[ga.Mean, ga.Drift]) -> go.Figure:
     is_dark = theme.dark()
-    figure = go.Figure()
+    plot = Plot()
     for mean, (name, colour) in MEANS.items():
         for path, kind, dash in ((found[mean].wrong, _("wrong"), "dash"), (found[mean].right, _("right"), "solid")):
-            figure.add_scatter(
+            plot.scatter(
                 y=path, mode="lines", name=f"{name}, {kind}", line={"color": theme.on_ground(colour, is_dark), "width": 2, "dash": dash},
                 hovertemplate=f"{name}, {kind}: %{{y:.1f}}<extra></extra>",
             )  # fmt: skip
-    figure.update_layout(
-        template=theme.template(is_dark), height=320, hovermode="closest", xaxis={"title": {"text": _("step")}},
+    return plot.figure(
+        height=320, hovermode="closest", xaxis={"title": {"text": _("step")}},
         yaxis={"title": {"text": _("mean length in tokens")}, "type": "log", "tickvals": [1, 2, 5, 10, 20, 50, 100, 200, 500]},
     )  # fmt: skip
-    return figure

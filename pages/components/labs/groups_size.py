@@ -11,6 +11,7 @@ from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import groups_group as groups
 from pages.components.labs import question, setting
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
@@ -115,41 +116,36 @@ def _names() -> dict[ga.Baseline, str]:
     }  # fmt: skip
 
 
-def _figure(size: int, top: float, title: str) -> go.Figure:
-    is_dark = theme.dark()
-    figure = go.Figure()
-    figure.add_vline(x=size, line={"color": theme.muted(is_dark), "width": 1, "dash": "dot"})
-    figure.update_layout(
-        template=theme.template(is_dark), height=320, hovermode="closest", yaxis={"title": {"text": title}, "range": [-0.02 * top, top]},
+def _finished(plot: Plot, size: int, top: float, title: str) -> go.Figure:
+    plot.upright(size)
+    return plot.figure(
+        height=320, hovermode="closest", yaxis={"title": {"text": title}, "range": [-0.02 * top, top]},
         xaxis={"title": {"text": "G"}, "type": "log", "tickvals": [2, 4, 8, 16, 32, 64], "range": [np.log10(1.85), np.log10(70)]},
     )  # fmt: skip
-    return figure
 
 
-def _dots(figure: go.Figure, y: list[float], colour: str, name: str) -> None:
-    is_dark = theme.dark()
-    figure.add_scatter(
+def _dots(plot: Plot, y: list[float], colour: str, name: str) -> None:
+    plot.scatter(
         x=SIZES, y=y, mode="markers", showlegend=False, hovertemplate=_("{name}, measured").format(name=name) + ": %{y:.3f}<extra></extra>",
-        marker={"color": colour, "size": 7, "line": {"color": "#11151a" if is_dark else "#fff", "width": 1}},
+        marker={"color": colour, "size": 7, "line": {"color": "#11151a" if plot.dark else "#fff", "width": 1}},
     )  # fmt: skip
 
 
 def _baseline(p: float, size: int, found: dict[int, ga.Counts]) -> go.Figure:
     shade = theme.on_ground(theme.BLUE, theme.dark())
-    figure = _figure(size, 0.4, _("standard error of the mean"))
+    plot = Plot()
     exact = [ga.baseline_error(p, count) for count in SIZES]
     name = _("group's mean around p")
-    figure.add_scatter(
+    plot.scatter(
         x=SIZES, y=exact, mode="lines", name=name, line={"color": shade, "width": 2}, hovertemplate="G = %{x}: %{y:.3f}<extra></extra>"
     )
     if found:
-        _dots(figure, [float((found[count] / count).std()) for count in SIZES], shade, name)
-    return figure
+        _dots(plot, [float((found[count] / count).std()) for count in SIZES], shade, name)
+    return _finished(plot, size, 0.4, _("standard error of the mean"))
 
 
 def _gradient(p: float, size: int, found: dict[int, ga.Counts]) -> go.Figure:
-    top = 3.0
-    figure = _figure(size, top, _("standard deviation / mean"))
+    plot = Plot()
     for baseline, colour in BASELINES:
         if baseline == "dr_grpo":
             continue  # RLOO's times (G − 1)/G: in units of its mean the same
@@ -157,7 +153,7 @@ def _gradient(p: float, size: int, found: dict[int, ga.Counts]) -> go.Figure:
         if baseline == "rloo":
             name = "RLOO, Dr. GRPO"
         exact = [_relative(*ga.gradient_moments(p, count, baseline)) for count in SIZES]
-        figure.add_scatter(
+        plot.scatter(
             x=SIZES,
             y=exact,
             mode="lines",
@@ -167,8 +163,8 @@ def _gradient(p: float, size: int, found: dict[int, ga.Counts]) -> go.Figure:
         )
         if found:
             drawn = [ga.estimates(p, count, baseline)[found[count]] for count in SIZES]
-            _dots(figure, [_relative(float(one.mean()), float(one.var())) for one in drawn], shade, name)
-    return figure
+            _dots(plot, [_relative(float(one.mean()), float(one.var())) for one in drawn], shade, name)
+    return _finished(plot, size, 3.0, _("standard deviation / mean"))
 
 
 def _relative(mean: float, variance: float) -> float:
