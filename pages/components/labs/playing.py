@@ -16,7 +16,7 @@ def pace(lab: str) -> float | None:
     """How often the lab's body is to run by itself; None while nothing plays. For ``frame.draw``, which runs with the whole page."""
     plays = bool(st.session_state.get(f"{lab}/playing"))
     st.session_state[f"{lab}/ticking"] = plays
-    st.session_state[f"{lab}/drawn"] = set()
+    st.session_state[f"{lab}/players"] = set()
     return PACE if plays else None
 
 
@@ -28,10 +28,10 @@ def keep_pace(lab: str) -> None:
 
 def leave(lab: str) -> None:
     """After the body: a player that it no longer draws, as its part of the lab was left, is at rest."""
-    drawn, name = st.session_state.get(f"{lab}/drawn", set()), st.session_state.get(f"{lab}/playing")
+    drawn, name = st.session_state.get(f"{lab}/players", set()), st.session_state.get(f"{lab}/playing")
     if isinstance(name, str) and name not in drawn:
         st.session_state.pop(f"{lab}/playing")
-    st.session_state[f"{lab}/drawn"] = set()
+    st.session_state[f"{lab}/players"] = set()
     keep_pace(lab)
 
 
@@ -44,7 +44,7 @@ def player(lab: str, last: int | None, name: str = "play") -> int:
     at = f"{lab}/{name}"
     playing = st.session_state.get(f"{lab}/playing") == name
     frame = int(st.session_state.get(at, 0))
-    st.session_state.setdefault(f"{lab}/drawn", set()).add(name)
+    st.session_state.setdefault(f"{lab}/players", set()).add(name)
     if playing:
         keep_pace(lab)
         frame += 1
