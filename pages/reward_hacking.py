@@ -31,9 +31,7 @@ left, right = st.columns([1, 3], gap="medium")
 with left:
     names = proxies()
     proxy = st.selectbox(_("Trained on"), list(names), format_func=lambda name: names[name], key="hacking/proxy", persist_state="session")
-    st.caption(
-        _("**Gold**, measured and never trained on: sad words count, and saying the same again costs (negative + repetition).")
-    )
+    st.caption(_("**Gold**, measured and never trained on: sad words count, and saying the same again costs (negative + repetition)."))
     betas = [0.0, 0.02, 0.05, 0.1, 0.2]
     beta = st.select_slider(_("β, the pull to the reference"), betas, 0.0, key="hacking/beta", persist_state="session")
     rate = st.select_slider(

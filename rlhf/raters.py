@@ -57,7 +57,6 @@ class SimulatedRater:
             winners.append("tie" if left == right else "left" if (left > right) != wrong else "right")
         return winners
 
-
     def most_apart(self, groups: Sequence[Sequence[Context]]) -> list[tuple[int, int]]:
         """Of each group of answers the places of those that the rule scores lowest and highest: a clear choice teaches most.
 

@@ -102,9 +102,7 @@ def _return_lines(config: Mapping[str, Any], response: Mapping[str, Any], t: int
     if config.get("baseline") == "value":
         g = gae_terms(response, t, float(config.get("gamma", 1.0)), float(config.get("lam", 1.0)), float(config.get("beta", 0.0)))
         discount = float(config.get("gamma", 1.0))
-        total = (
-            rf"{result(g.delta)}+{result(discount * float(config.get('lam', 1.0)))}\cdot{tex(g.next_advantage)}={result(g.advantage)}"
-        )
+        total = rf"{result(g.delta)}+{result(discount * float(config.get('lam', 1.0)))}\cdot{tex(g.next_advantage)}={result(g.advantage)}"
         delta = rf"{result(g.reward)}+{result(discount)}\cdot{tex(g.next_value)}-{tex(g.value)}={result(g.delta)}"
         return [
             rf"\delta_t=r_t+\gamma V_{{t+1}}-V_t={delta}",

@@ -211,8 +211,7 @@ def _try_it(algorithm: str, model: str, terms: tuple[RewardTerm, ...], problem: 
     st.metric(_("Reward"), number(scored.total, sign=True))
     weights = [weight for _name, _function, _options, weight in mix.terms]
     parts = [
-        f"{name}: {weight:g} × {number(score, sign=True)}"
-        for (name, score), weight in zip(scored.parts.items(), weights, strict=True)
+        f"{name}: {weight:g} × {number(score, sign=True)}" for (name, score), weight in zip(scored.parts.items(), weights, strict=True)
     ]
     st.caption("  \n".join(plain(part) for part in parts))
     if not exact and any(term.name == "length" for term in terms):

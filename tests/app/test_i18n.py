@@ -49,7 +49,7 @@ def test_words_of_tables_are_found():
 
 
 def test_what_the_engine_says_is_found():
-    source = b'''a: int = setting(3, "Steps to go.", "few", unit="steps", ge=1); Variant(r"\\pi", "Rarely.", ("Paper", "https://x"))'''
+    source = b"""a: int = setting(3, "Steps to go.", "few", unit="steps", ge=1); Variant(r"\\pi", "Rarely.", ("Paper", "https://x"))"""
     assert {found[2] for found in i18n.extract_spoken(io.BytesIO(source), None, None, None)} == {"Steps to go.", "steps", "Rarely."}
 
 

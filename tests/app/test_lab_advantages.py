@@ -13,7 +13,14 @@ from tests.app.opening import open_page, press, texts
 
 def test_the_numbers_of_a_linked_trajectory_then_bad_settings_in_words():
     rewards, critic = [0.0, -1.0, 0.5], [0.3, 0.2, -0.4]
-    link = {"gae.length": "3", "gae.rewards": "0,-1,0.5", "gae.values": "0.3,0.2,-0.4", "gae.gamma": "0.5", "gae.lambda": "0.6", "gae.t": "1"}
+    link = {
+        "gae.length": "3",
+        "gae.rewards": "0,-1,0.5",
+        "gae.values": "0.3,0.2,-0.4",
+        "gae.gamma": "0.5",
+        "gae.lambda": "0.6",
+        "gae.t": "1",
+    }
     at = open_page("lab_advantages", **link)
     surprises = ae.deltas(rewards, critic, 0.0, 0.5)
     shown = texts(at)
@@ -35,7 +42,15 @@ def test_the_numbers_of_a_linked_trajectory_then_bad_settings_in_words():
 
 
 def test_a_malformed_link_falls_back():
-    link = {"gae.length": "99", "gae.rewards": "a,nan", "gae.lambda": "7", "gae.t": "12", "gae.pieces": "?", "gae.ended": "perhaps", "gae.part": "x"}
+    link = {
+        "gae.length": "99",
+        "gae.rewards": "a,nan",
+        "gae.lambda": "7",
+        "gae.t": "12",
+        "gae.pieces": "?",
+        "gae.ended": "perhaps",
+        "gae.part": "x",
+    }
     at = open_page("lab_advantages", **link)
     assert at.slider(key="gae.length").value == 6 and at.session_state["gae.rewards/values"] == [0.0] * 5 + [1.0]
 
@@ -47,7 +62,7 @@ def test_walking_measures_what_is_exact_and_says_when_it_is_of_other_settings():
     press(at, "gae/walk")
     assert not at.exception and "You guessed right." in texts(at) and "no estimate is biased" in texts(at)
     walk = rw.walk_of(5)
-    mean, variance = rw.exact_moments(walk, walk.values(1.0), 1.0, [0.9], [])
+    _mean, variance = rw.exact_moments(walk, walk.values(1.0), 1.0, [0.9], [])
     assert f"{{{result(float(variance.mean()))}}}={result(float(np.sqrt(variance.mean())))}" in texts(at) and "=(0)^2+" in texts(at)
     kept = at.session_state["gae/walked"]
     assert np.all(np.abs(kept.mean[:, 2] - walk.values(1.0)[3]) < 5 * np.sqrt(kept.variance[:, 2] / 200) + 1e-12)

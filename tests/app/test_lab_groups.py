@@ -36,7 +36,9 @@ def test_a_malformed_link_falls_back():
 
 
 def test_lengths_and_their_drift():
-    at = open_page("lab_groups", **{"grp.part": "lengths", "grp.size": "2", "grp.lengths": "10,40", "grp.answer": "b", "grp.rewards": "1,0"})
+    at = open_page(
+        "lab_groups", **{"grp.part": "lengths", "grp.size": "2", "grp.lengths": "10,40", "grp.answer": "b", "grp.rewards": "1,0"}
+    )
     advantage = float(ga.advantages([1.0, 0.0], "grpo")[1])
     assert f"={result(advantage / 80)}" in texts(at) and f"={result(advantage / 50)}" in texts(at) and f"={result(-0.5 / 200)}" in texts(at)
     at.radio(key="question/grp/drift").set_value(2).run()

@@ -40,6 +40,7 @@ def test_bars_are_the_arithmetic_and_follow_the_settings():
 def test_links_and_bad_models_are_met_with_words():
     at = open_page(
         "lab_memory",
+        None,
         **{"mem.model": "numbers", "mem.heads": "7", "mem.kv_heads": "2", "mem.rank": "x", "mem.dtype": "fp8", "mem.prompt": "-3"},
     )
     assert "7 heads cannot share 2" in texts(at)
@@ -47,7 +48,7 @@ def test_links_and_bad_models_are_met_with_words():
         box = next(box for box in at.number_input if box.label == name)
         at = box.set_value(value).run()
         assert not at.exception and at.error, (name, value)
-    at = open_page("lab_memory", **{"mem.model": "config"})
+    at = open_page("lab_memory", None, **{"mem.model": "config"})
     assert "There is no config yet" in texts(at)
     for text, told in (("{", "not JSON"), ('{"model_type": "t5"}', "t5"), ('{"model_type": "llama", "hidden_size": -1}', "above 0")):
         at = at.text_area[0].set_value(text).run()
@@ -62,18 +63,19 @@ def test_the_experiment_shows_what_it_measured(monkeypatch):
         return Trial(method, 99_000_000, size, None, 1536.0, "cpu")
 
     monkeypatch.setattr(memory_trial, "run", run)
-    at = open_page("lab_memory", **{"mem.part": "measure"})
+    at = open_page("lab_memory", None, **{"mem.part": "measure"})
     assert next(b for b in at.button if b.key == "mem/measure").disabled
     at = at.radio[0].set_value(0).run()
     at = press(at, "mem/measure")
     shown = texts(at)
     assert "You guessed right" in shown and "1.10 times" in shown and "The measurement was not done." in shown
     frame = at.dataframe[0].value
-    assert list(frame["Method"]) == ["SFT", "Reward model", "DPO", "GRPO", "RLOO"] and frame["Predicted / measured"][0] == "0.990"
+    assert list(frame["Method"]) == ["SFT", "Reward model", "DPO", "GRPO", "RLOO"]
+    assert frame["Predicted / measured"].iloc[0] == "0.990"
 
 
 def test_the_table_follows_its_toggles():
-    at = open_page("lab_memory", **{"mem.part": "methods"})
+    at = open_page("lab_memory", None, **{"mem.part": "methods"})
     networks = dict(zip(at.dataframe[0].value["Method"], at.dataframe[0].value["Networks"], strict=True))
     assert networks == {"SFT": "1", "Reward model": "1", "PPO": "4", "DPO": "2", "GRPO": "3", "RLOO": "3"}
     at = next(t for t in at.toggle if t.key == "mem.table_critic").set_value(False).run()

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TORCH_FREE = [
     "rlhf",
     "rlhf.algorithms",
+    "rlhf.architecture",
     "rlhf.bench",
     "rlhf.bradley_terry",
     "rlhf.catalogue",
@@ -26,6 +27,9 @@ TORCH_FREE = [
     "rlhf.jobs",
     "rlhf.labs.challenges",
     "rlhf.labs.interview",
+    "rlhf.labs.memory_trial",
+    "rlhf.labs.methods",
+    "rlhf.memory",
     "rlhf.metrics",
     "rlhf.preferences",
     "rlhf.raters",

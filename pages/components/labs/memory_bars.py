@@ -170,6 +170,6 @@ def _roles(found: Sequence[memory.Network], model: Architecture) -> list[str]:
         if network.own == 0:
             does = _("nothing more: the policy's own weights with the adapter off")
         elif network.role == "critic" and network.own < 0.5:
-            does = _("one more output of the policy: {count} weights").format(count=number(model.hidden + 1))
+            does = _("one more output of the policy: {count} weights").format(count=f"{model.hidden + 1:,}")
         lines.append(f"{titles[network.role]} – {does}")
     return lines

@@ -133,15 +133,18 @@ def note(part: str, moment: Moment, config: Config, now: Now) -> str:
         )
         return words.format(rows=shape.rows, answer=shape.answer)
     if part == "activations":
+        numbers = memory.numbers_of(config, now.device)
         words = _(
-            "What one pass keeps for its backward pass: M = {prompts} × {prompt} + {rows} × {after} = {read} tokens are "
-            "read. {shared} Norms keep "
-            "16·D bytes a token, the MLP four times its width, attention its queries, keys, values and what comes out of it."
+            "What one pass keeps for its backward pass: M = {prompts} × {prompt} + {rows} × {after} = {read} tokens are read. {shared} "
+            "Norms keep what goes in and comes out, the MLP its gate, its product and their parts, attention queries, keys, values and "
+            "what comes out."
         )
         shared = _("A prompt is read once for its answers.") if shape.shared else _("Each answer reads its own prompt.")
-        return words.format(
+        told = words.format(
             prompts=shape.prompts_read, prompt=shape.prompt, rows=shape.rows, after=shape.after, read=shape.read, shared=shared
         )
+        lifted = _("LoRA in bf16 saves no activations: the adapters are float32, and each of the seven a layer keeps its input in float32.")
+        return f"{told} {lifted}" if numbers.lifted else told
     if part == "copies":
         return _("While it samples, this app copies the layers of a small model into joined matrices: fewer and larger products.")
     if part == "critic" and not now.textbook:

@@ -10,7 +10,6 @@ import streamlit as st
 from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.memory_setting import LAB, METHODS
-from pages.components.numbers import number
 from rlhf.config import Config
 from rlhf.labs.memory import Setting, config_of
 from rlhf.labs.methods import Properties, properties
@@ -23,7 +22,7 @@ def draw() -> None:
     with st.container(horizontal=True):
         critic = setting.toggle(LAB, "table_critic", _("PPO learns a critic"), True)
         reference = setting.toggle(LAB, "table_reference", _("DPO asks a reference (off: SimPO)"), True)
-        epochs = setting.toggle(LAB, "table_epochs", _("Four updates on each batch"))
+        epochs = setting.toggle(LAB, "table_epochs", _("Each batch is gone through four times"))
     chosen = Setting(critic=critic, reference=reference)
     configs = {}
     for method in METHODS:
@@ -73,9 +72,9 @@ def _row(name: str, found: Properties) -> dict[str, object]:
         _("Online"): told(found.online),
         _("Explores"): told(found.explores),
         _("Networks"): str(found.networks),
-        _("Sampled"): number(found.sampled),
-        _("Forward"): number(found.forward),
-        _("Backward"): number(found.backward),
+        _("Sampled"): f"{found.sampled:g}",
+        _("Forward"): f"{found.forward:g}",
+        _("Backward"): f"{found.backward:g}",
         _("Sensitive to"): [setting_name for setting_name, _effect in found.sensitive],
     }
 

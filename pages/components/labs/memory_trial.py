@@ -55,7 +55,7 @@ def draw() -> None:
             st.info(_("These are of the earlier setting: measure again."), icon=":material/update:")
         _results(kept["trials"], kept["failed"])
         if {"sft", "dpo"} <= kept["trials"].keys():
-            reveal(_question(kept["trials"]))
+            reveal(_question(kept["trials"], kept["setting"][1].rank > 0))
 
 
 def _kept() -> dict[str, Any]:
@@ -144,24 +144,22 @@ def _results(trials: Mapping[str, Trial], failed: Mapping[str, PlaygroundError])
     )
 
 
-def _question(trials: Mapping[str, Trial]) -> Choice:
+def _question(trials: Mapping[str, Trial], lora: bool = False) -> Choice:
     """Right is what was measured, once it was."""
-    factor = trials["dpo"].tensors / trials["sft"].tensors if {"dpo", "sft"} <= trials.keys() else 1.08
-    words = _(
-        "DPO held {dpo}, SFT {sft}: {factor} times as much. The second network adds little here: in a model this small "
-        "the activations and "
-        "logits of {tokens} tokens are most of it. With billions of weights and a small microbatch it is the other way "
-        "round, as the first "
-        "part shows."
-    )
-    because = words.format(
-        dpo=megabytes(trials["dpo"].tensors), sft=megabytes(trials["sft"].tensors), factor=number(factor),
-        tokens=number(trials["dpo"].tokens),
-    ) if {"dpo", "sft"} <= trials.keys() else ""  # fmt: skip
+    text = _("DPO asks a reference, SFT has none; both read as many answers. How much more memory will DPO hold on such a small model?")
     options = (_("hardly: less than 1.25 times"), _("1.25 to 1.75 times"), _("twice: two models are two models"))
-    right = 0 if factor < 1.25 else 1 if factor < 1.75 else 2
-    text = _(
-        "All weights are trained. DPO keeps a second network, the reference, where SFT has one. How much more will DPO "
-        "hold on these models?"
+    if not {"dpo", "sft"} <= trials.keys():
+        return Choice("mem/second-network", text, options, 0, "")
+    dpo, sft = trials["dpo"], trials["sft"]
+    factor = dpo.tensors / sft.tensors
+    words = _("DPO held {dpo}, SFT {sft}: {factor} times as much.").format(
+        dpo=megabytes(dpo.tensors), sft=megabytes(sft.tensors), factor=number(factor)
     )
-    return Choice("mem/second-network", text, options, right, because)
+    why = (
+        _("With LoRA the reference is the same network with its adapter off; what differs is how prompts are shared by their answers.")
+        if lora
+        else _("The second network is a few megabytes: in a model this small the activations and logits of {tokens} tokens are most of it.")
+    )
+    large = _("With billions of weights and a small microbatch the networks weigh most, as the first part shows.")
+    because = f"{words} {why.format(tokens=number(dpo.tokens))} {large}"
+    return Choice("mem/second-network", text, options, 0 if factor < 1.25 else 1 if factor < 1.75 else 2, because)

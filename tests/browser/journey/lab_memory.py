@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import expect
 
 from tests.browser.test_pages import settle
@@ -18,7 +20,8 @@ def visit(page) -> None:
     before = rank.get_attribute("aria-valuenow")
     page.keyboard.press("ArrowRight")
     settle(page)
-    assert rank.get_attribute("aria-valuenow") != before and "mem.rank" in page.url
+    expect(rank).not_to_have_attribute("aria-valuenow", before)
+    expect(page).to_have_url(re.compile(r"mem\.rank="))
     main.get_by_text("The methods compared", exact=True).click()
     settle(page)
     expect(main.get_by_test_id("stDataFrame")).to_be_visible()
