@@ -56,7 +56,7 @@ def measure(config: Config, prompt_tokens: int, answer_tokens: int) -> dict[str,
     """Peak bytes of a step: ``tensors``, and ``process``, by which the process grew (None where the system does not tell)."""
     others, before = alive(), _reset_peak()
     data = shaped(config, prompt_tokens, answer_tokens)
-    network, algorithm = prepare(config, data, None, never)
+    network, algorithm = prepare(config, data, (), never)
     _never_end(network)
     for step in range(1, WARM_UP + 1):
         _step(algorithm, step)

@@ -24,7 +24,7 @@ def script() -> None:
     if guess(guessed):
         reveal(guessed)
     st.button("Anew", key="anew", on_click=progress.forget)
-    progress.sync()
+    progress.sync("test")
 
 
 @pytest.fixture

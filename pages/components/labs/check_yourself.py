@@ -18,7 +18,7 @@ def body() -> None:
         interview.draw(listed)
     else:
         challenge_list.draw()
-    progress.sync()
+    progress.sync("quiz")
 
 
 def _progress(questions: set[str]) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from pages.components.i18n import _
-
-PAGES = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class Entry:
 
 
 def entries() -> list[Entry]:
-    listed = [
+    return [
         Entry("lab_text", _("Text as decisions"), ":material/account_tree:", "mdp"),
         Entry("lab_values", _("Values and Bellman"), ":material/grid_on:", "grid"),
         Entry("lab_policy_gradient", _("Policy gradient"), ":material/scatter_plot:", "pg"),
@@ -33,7 +30,6 @@ def entries() -> list[Entry]:
         Entry("lab_memory", _("Four models or two?"), ":material/memory:", "mem"),
         Entry("check_yourself", _("Check yourself"), ":material/quiz:", "quiz"),
     ]
-    return [entry for entry in listed if (PAGES / f"{entry.page}.py").exists()]
 
 
 def neighbours(page: str) -> tuple[Entry | None, Entry | None]:

@@ -18,8 +18,11 @@ export default function ({ data, parentElement, setStateValue }) {
   if (!root || !data) return
   const state = (root.state ??= { seq: 0, sent: 0, timer: null, held: null, values: [] })
   const fresh = data.stamp !== state.stamp // other bars, or a reset from the server: whatever is under way is over
-  if (fresh) Object.assign(state, { stamp: data.stamp, seq: data.seq, held: null })
-  if (fresh || (state.held === null && data.seq >= state.seq)) {
+  if (fresh) {
+    clearTimeout(state.timer)
+    Object.assign(state, { stamp: data.stamp, seq: data.seq, held: null, timer: null })
+  }
+  if (fresh || (state.held === null && state.timer === null && data.seq >= state.seq)) { // nothing is on its way to the server
     state.values = [...data.values]
     state.seq = data.seq
   }
@@ -31,6 +34,7 @@ export default function ({ data, parentElement, setStateValue }) {
     clearTimeout(state.timer)
     const rest = PAUSE - (performance.now() - state.sent)
     const now = () => {
+      state.timer = null
       state.sent = performance.now()
       state.seq += 1
       setStateValue("bars", { values: [...state.values], seq: state.seq, stamp: state.stamp })
@@ -110,5 +114,5 @@ export default function ({ data, parentElement, setStateValue }) {
   root.observer = new ResizeObserver(() => { if (root.clientWidth !== seen) { seen = root.clientWidth; draw() } })
   root.observer.observe(root)
   if (state.held === null || fresh) draw()
-  return () => { root.observer?.disconnect(); clearTimeout(state.timer) }
+  return () => root.observer?.disconnect()
 }

@@ -69,7 +69,7 @@ def _with_questions(lab: Lab, body: Callable[[], None]) -> None:
         st.markdown(f"##### {_('Check yourself')}")
         for question in questions:
             ask(question)
-    progress.sync()
+    progress.sync(lab.name)
 
 
 def _where_to_go(lab: Lab) -> None:

@@ -41,9 +41,12 @@ export default function ({ data, parentElement, setStateValue }) {
   if (!root || !data) return
   const state = (root.state ??= { seq: 0, sent: 0, timer: null, stroke: null, brush: "look", at: null, rows: [], selected: null, stale: new Set() })
   const fresh = data.stamp !== state.stamp
-  if (fresh) Object.assign(state, { stamp: data.stamp, seq: data.seq, stroke: null })
+  if (fresh) {
+    clearTimeout(state.timer)
+    Object.assign(state, { stamp: data.stamp, seq: data.seq, stroke: null, timer: null })
+  }
   const adopt = () => { // what the server knows, unless something newer is on its way there
-    const current = state.stroke === null && data.seq >= state.seq
+    const current = state.stroke === null && state.timer === null && data.seq >= state.seq
     if (current) Object.assign(state, { rows: [...data.rows], selected: data.selected, seq: data.seq, stale: new Set() })
     return current
   }
@@ -58,6 +61,7 @@ export default function ({ data, parentElement, setStateValue }) {
   const send = () => {
     clearTimeout(state.timer)
     const now = () => {
+      state.timer = null
       state.sent = performance.now()
       state.seq += 1
       setStateValue("board", { rows: data.paint ? [...state.rows] : null, selected: state.selected, seq: state.seq, stamp: state.stamp })
@@ -229,5 +233,5 @@ export default function ({ data, parentElement, setStateValue }) {
     drawBrushes()
     draw()
   }
-  return () => { root.observer?.disconnect(); clearTimeout(state.timer) }
+  return () => root.observer?.disconnect()
 }

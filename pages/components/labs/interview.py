@@ -9,7 +9,6 @@ import streamlit as st
 
 from pages.components.i18n import _
 from pages.components.labs import interview_policy, interview_preferences, interview_road, progress, setting
-from pages.components.labs.contents import PAGES
 from pages.components.labs.interview_item import Item
 from pages.components.labs.question import ask
 
@@ -53,7 +52,7 @@ def draw(listed: Sequence[Topic]) -> None:
         if chosen == "all":
             st.markdown(f"##### {topic.title}")
         for item in items:
-            ask(item.question, item.place if item.place and (PAGES / f"{item.place.page}.py").exists() else None)
+            ask(item.question, item.place)
     if not shown:
         st.success(_("All of these are solved."), icon=":material/check:")
 

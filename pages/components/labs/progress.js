@@ -26,6 +26,9 @@ export default function ({ data, setStateValue }) {
   function changed(event) { if (event.key === KEY) exchange() }
 
   exchange()
-  window.addEventListener("storage", changed) // another tab
-  return () => window.removeEventListener("storage", changed)
+  // One listener a window: this function runs anew at each redraw, and an older one would speak for a page that has been left.
+  window.rlhfProgress?.abort()
+  const listening = (window.rlhfProgress = new AbortController())
+  window.addEventListener("storage", changed, { signal: listening.signal }) // another tab
+  return () => listening.abort()
 }

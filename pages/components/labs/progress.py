@@ -49,12 +49,14 @@ def forget() -> None:
     _clear()
 
 
-def sync() -> None:
-    """Exchange what is solved with the browser's storage; drawn once on each page of the labs, invisible."""
+def sync(page: str) -> None:
+    """Exchange what is solved with the browser's storage; drawn once on each page of the labs, invisible.
+
+    Each page has a component of its own: one that came with another page's fragment would go on sending to that fragment, which is gone.
+    """
+    key = f"labs-progress-{page}"
     data = {"solved": sorted(solved())[:MOST], "since": st.session_state.get(SINCE, 0)}
-    _component(
-        key="labs-progress", data=data, on_progress_change=lambda: take((st.session_state.get("labs-progress") or {}).get("progress"))
-    )
+    _component(key=key, data=data, on_progress_change=lambda: take((st.session_state.get(key) or {}).get("progress")))
 
 
 def take(sent: Any) -> None:

@@ -30,6 +30,7 @@ def visit(page: Any) -> None:
     other.get_by_role("button", name="Forget it").click()
     expect(page.get_by_text("0 of 24 questions")).to_be_visible()
     other.close()
+    settle(page)
 
     page.get_by_role("radio", name="Challenges on real runs").or_(page.get_by_role("button", name="Challenges on real runs")).click()
     expect(page.get_by_text("No run on this server")).to_be_visible()
