@@ -310,9 +310,10 @@ def _latest(key: str, feed: Feed, tint: str) -> dict[str, Any]:
 
 
 _HERE = Path(__file__).parent
+PLOTLY_SCRIPT = (_HERE / "plotly_script.js").read_text(encoding="utf-8")  # comes before a component's own script
 _grid = component(
     "plot_grid",
-    js=(_HERE / "plot_grid.js").read_text(encoding="utf-8"),
+    js=PLOTLY_SCRIPT + (_HERE / "plot_grid.js").read_text(encoding="utf-8"),
     css=(_HERE / "plot_grid.css").read_text(encoding="utf-8"),
     isolate_styles=False,  # plotly writes its own rules into the page's head
 )

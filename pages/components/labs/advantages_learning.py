@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import question, setting
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice
 from pages.components.latex import block, result, tex
@@ -105,7 +106,7 @@ def _results(kind: str, errors: Floats, episodes: int) -> None:
     )  # fmt: skip
     with left:
         st.markdown(f"##### {_('Over the step size')}")
-        charts.still(figure, key="gae/over-alpha")
+        live_figure(figure, key="gae/over-alpha")
     best = errors.min(1)
     over = Plot()
     over.scatter(
@@ -115,7 +116,7 @@ def _results(kind: str, errors: Floats, episodes: int) -> None:
     axis = {"title": {"text": "n" if kind == "n" else "λ"}, "type": "category"}
     with right:
         st.markdown(f"##### {_('Each with its best α')}")
-        charts.still(over.figure(height=360, xaxis=axis, yaxis={"rangemode": "tozero"}), key="gae/best-alpha")
+        live_figure(over.figure(height=360, xaxis=axis, yaxis={"rangemode": "tozero"}), key="gae/best-alpha")
     at, alpha = (int(i) for i in np.unravel_index(errors.argmin(), errors.shape))
     st.caption(
         _(

@@ -10,10 +10,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
+from pages.components.labs.live_figure import clicked, live_figure
 from pages.components.labs.plot import Plot
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
@@ -80,7 +81,7 @@ def draw() -> None:
             kinds = {"delta": _("surprises δ"), "n": _("n-step advantages")}
             by_delta = setting.choice(LAB, "pieces", _("Aₜ is made of"), kinds) == "delta"
         figure = _stack(made, by_delta, t)
-        st.plotly_chart(figure, theme=None, config={"displayModeBar": False}, key="gae/stack", on_select=_clicked, selection_mode="points")
+        live_figure(figure, key="gae/stack", on_click=_clicked)
         _in_numbers(made, t)
     _beside(made, t)
 
@@ -143,9 +144,9 @@ def _resize() -> None:
 
 
 def _clicked() -> None:
-    points = (st.session_state.get("gae/stack") or {}).get("selection", {}).get("points", [])
-    if points:
-        st.session_state[f"{setting.key(LAB, 't')}/chosen"] = str(int(points[0]["x"]))
+    x = clicked("gae/stack")
+    if x is not None:
+        st.session_state[f"{setting.key(LAB, 't')}/chosen"] = str(round(x))  # one that there is not is dropped by the choice
 
 
 def _explain(made: Trajectory) -> None:
@@ -229,29 +230,31 @@ def _in_numbers(made: Trajectory, t: int) -> None:
         rf"A_{{{t}}}=\textstyle\sum_l(\gamma\lambda)^l\,\delta_{{{t}+l}}={_sum(by_delta)}={total}",
         rf"A_{{{t}}}=\textstyle\sum_n w_n\,A^{{(n)}}_{{{t}}}={_sum(by_n)}={total}",
     )
-    with st.expander(_("Every term of A_{t}").format(t=t), icon=":material/table_rows:"):
-        gamma = number(made.gamma)
-        rows = [
-            {
-                "l": step,
-                "r + γV′ − V": f"{number(made.rewards[k])} + {gamma}·{_put(made.next_value(k))} − {_put(float(made.critic[k]))}",
-                "= δ": number(made.deltas[k]),
-                "(γλ)^l": number(decay**step),
-                "(γλ)^l · δ": number(decay**step * made.deltas[k]),
-                "n": step + 1,
-                "A^(n)": number(ahead[step]),
-                "w_n": number(weights[step]),
-                "w_n · A^(n)": number(weights[step] * ahead[step]),
-            }
-            for step, k in enumerate(range(t, len(made)))
-        ]
-        st.dataframe(pd.DataFrame(rows), hide_index=True)
-        st.caption(
-            _(
-                "Both columns of products sum to A_{t}. The weights are (1 − λ)λ^(n−1); the last takes all that remains, "
-                "λ^{rest} = {last}, since every longer n gives the same."
-            ).format(t=t, rest=rest - 1, last=number(weights[-1]))
-        )
+    opened = st.expander(_("Every term of A_{t}").format(t=t), icon=":material/table_rows:", key="gae/terms", on_change="rerun")
+    if opened.open:  # a table that nobody sees would make every slider wait
+        with opened:
+            gamma = number(made.gamma)
+            rows = [
+                {
+                    "l": step,
+                    "r + γV′ − V": f"{number(made.rewards[k])} + {gamma}·{_put(made.next_value(k))} − {_put(float(made.critic[k]))}",
+                    "= δ": number(made.deltas[k]),
+                    "(γλ)^l": number(decay**step),
+                    "(γλ)^l · δ": number(decay**step * made.deltas[k]),
+                    "n": step + 1,
+                    "A^(n)": number(ahead[step]),
+                    "w_n": number(weights[step]),
+                    "w_n · A^(n)": number(weights[step] * ahead[step]),
+                }
+                for step, k in enumerate(range(t, len(made)))
+            ]
+            st.dataframe(pd.DataFrame(rows), hide_index=True)
+            st.caption(
+                _(
+                    "Both columns of products sum to A_{t}. The weights are (1 − λ)λ^(n−1); the last takes all that remains, "
+                    "λ^{rest} = {last}, since every longer n gives the same."
+                ).format(t=t, rest=rest - 1, last=number(weights[-1]))
+            )
 
 
 def _put(value: float) -> str:
@@ -270,7 +273,7 @@ def _beside(made: Trajectory, t: int) -> None:
     with left:
         st.markdown(f"##### {_('TD(0), n-step, Monte-Carlo and GAE')}")
         n = setting.whole(LAB, "n", _("n of the n-step estimate"), 1, 10, 3)
-        charts.still(_estimates(made, n, t), key="gae/estimates")
+        live_figure(_estimates(made, n, t), key="gae/estimates")
     with right:
         st.markdown(f"##### {_('How GAE weighs the n-step advantages')}")
         rest = len(made) - t
@@ -284,7 +287,7 @@ def _beside(made: Trajectory, t: int) -> None:
             height=300, yaxis={"range": [0, 1.12]}, margin={"t": 20},
             xaxis={"title": {"text": _("n, from t = {t}").format(t=t)}, "type": "category"},
         )  # fmt: skip
-        charts.still(figure, key="gae/weights")
+        live_figure(figure, key="gae/weights")
         st.caption(_("They sum to 1. The last bar is Monte-Carlo's: it takes what all longer n would have got."))
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import question, setting
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice
 from pages.components.latex import block, result
@@ -57,7 +58,7 @@ def draw() -> None:
     with left:
         critic, batch, walks = _controls()
     with right:
-        charts.still(_chain(critic), key="gae/chain")
+        live_figure(_chain(critic), key="gae/chain")
         st.caption(_("Dotted: the true values. Bars: what the critic believes. The estimates start from these beliefs."))
     asked = _question(critic, batch)
     if not question.guess(asked):
@@ -174,12 +175,12 @@ def _results(critic: Critic, batch: int, walks: int, kept: Kept, asked: Choice) 
         st.markdown(f"##### {_('GAE over λ')}")
         title = _("λ (the scale is stretched towards 1)")
         names = [f"{lam:g}" for lam in LAMBDAS]
-        charts.still(_curves(FINE, LAMBDAS, exact, slice(0, cut), measured, slice(0, here), top, title, names), key="gae/over-lambda")
+        live_figure(_curves(FINE, LAMBDAS, exact, slice(0, cut), measured, slice(0, here), top, title, names), key="gae/over-lambda")
         st.caption(_("Left end: TD(0). Right end: Monte-Carlo."))
     with right:
         st.markdown(f"##### {_('n-step over n')}")
         names = [*(str(n) for n in NS[:-1]), "∞"]
-        charts.still(_curves(NS, NS, exact, slice(cut, None), measured, slice(here, None), top, "n", names), key="gae/over-n")
+        live_figure(_curves(NS, NS, exact, slice(cut, None), measured, slice(here, None), top, "n", names), key="gae/over-n")
         st.caption(_("n = 1 is TD(0), n = ∞ Monte-Carlo."))
     question.reveal(asked)
     _in_numbers(critic, batch, kept if same else None)
@@ -228,7 +229,7 @@ def _in_numbers(critic: Critic, batch: int, kept: Kept | None) -> None:
         rf"=({result(bias)})^2+\frac{{{result(float(variance.mean()))}}}{{{batch}}}={result(error**2)}",
         rf"\text{{error}}=\sqrt{{{result(error**2)}}}={result(error)}",
     )
-    charts.still(_by_state(critic, mean[0], kept, LAMBDAS.index(lam)), key="gae/by-state")
+    live_figure(_by_state(critic, mean[0], kept, LAMBDAS.index(lam)), key="gae/by-state")
     st.caption(
         _(
             "The return estimated from a state is Ĝ = V̂(s) + Â: the advantage with the critic's value put back, which is also the "

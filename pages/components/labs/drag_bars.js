@@ -73,6 +73,7 @@ export default function ({ data, parentElement, setStateValue }) {
       svg.append(group, make("text", { x: centre, y: height - 6, class: "label", "text-anchor": "middle" }, data.labels[i]))
     })
     root.replaceChildren(svg)
+    state.look = JSON.stringify([{ ...data, seq: 0 }, state.values])
     if (focused !== undefined) svg.querySelector(`[data-bar="${focused}"]`)?.focus({ preventScroll: true })
   }
 
@@ -113,6 +114,7 @@ export default function ({ data, parentElement, setStateValue }) {
   let seen = root.clientWidth
   root.observer = new ResizeObserver(() => { if (root.clientWidth !== seen) { seen = root.clientWidth; draw() } })
   root.observer.observe(root)
-  if (state.held === null || fresh) draw()
+  const look = JSON.stringify([{ ...data, seq: 0 }, state.values])
+  if (look !== state.look && (state.held === null || fresh)) draw()
   return () => root.observer?.disconnect()
 }

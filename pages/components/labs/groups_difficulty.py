@@ -8,10 +8,11 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import groups_group as groups
 from pages.components.labs import setting
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.plot import Plot
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
@@ -38,14 +39,14 @@ def draw() -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(f"##### {_('The factor from dividing by the standard deviation')}")
-        charts.still(_factor(p), key="grp/factor")
+        live_figure(_factor(p), key="grp/factor")
     with right:
         st.markdown(f"##### {_('The chance that a group teaches nothing')}")
-        charts.still(_nothing(p, size), key="grp/nothing")
+        live_figure(_nothing(p, size), key="grp/nothing")
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(f"##### {_('What a group teaches: the mean size of Â')}")
-        charts.still(_signal(p, size), key="grp/signal")
+        live_figure(_signal(p, size), key="grp/signal")
         st.caption(_("Lines: exact for G = {size}, counted over all outcomes. Dotted: very large groups.").format(size=size))
     with right:
         _in_numbers(p, size)

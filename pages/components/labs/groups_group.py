@@ -8,10 +8,11 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.plot import Plot
 from pages.components.latex import TICK, block, result, tex
 from pages.components.numbers import number
@@ -100,7 +101,7 @@ def draw() -> None:
         group = Group(np.array(rewards), np.array(others), picked)
         st.session_state[f"{LAB}/group"] = group
         _explain(group)
-        charts.still(_bars(group), key="grp/bars")
+        live_figure(_bars(group), key="grp/bars")
         _in_numbers(group)
     st.page_link(
         "grpo.py", label=_("Train with Dr. GRPO on a real model"), icon=":material/arrow_outward:", query_params={"grpo.variant": "dr_grpo"}

@@ -8,11 +8,12 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import groups_group as groups
 from pages.components.labs import question, setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice
 from pages.components.latex import block, result, tex
@@ -47,9 +48,9 @@ def draw() -> None:
         picked = groups.pick(size)
         if not rewards.std():
             st.warning(_("All rewards are equal, so every advantage is 0, and no length changes that. Drag a reward."))
-        charts.still(_tokens(rewards, lengths, picked), key="grp/tokens")
+        live_figure(_tokens(rewards, lengths, picked), key="grp/tokens")
         _in_numbers(rewards, lengths, picked)
-    charts.still(_curve(rewards, lengths, picked), key="grp/length-curve")
+    live_figure(_curve(rewards, lengths, picked), key="grp/length-curve")
     st.caption(
         _(
             "What one token of the best answer (solid) and of the worst (dashed) is pushed by, if answer {name} had another length. "
@@ -167,7 +168,7 @@ def _experiment() -> None:
     if kept[0] != settings:
         words = _("This is of earlier settings: p = {p}, G = {size}, {length} tokens, learning rate {rate}. Let them drift again.")
         st.info(words.format(p=number(kept[0][0]), size=kept[0][1], length=kept[0][2], rate=number(kept[0][3])))
-    charts.still(_drift(kept[1]), key="grp/drift-curve")
+    live_figure(_drift(kept[1]), key="grp/drift-curve")
     question.reveal(_question(kept[1]["grpo"]))
 
 

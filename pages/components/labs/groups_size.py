@@ -7,10 +7,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import groups_group as groups
 from pages.components.labs import question, setting
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice
 from pages.components.latex import block, result, tex
@@ -53,7 +54,7 @@ def draw() -> None:
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(f"##### {_('The noise of the baseline')}")
-        charts.still(_baseline(p, size, found), key="grp/baseline")
+        live_figure(_baseline(p, size, found), key="grp/baseline")
         error = ga.baseline_error(p, size)
         block(
             rf"\frac{{\sigma}}{{\sqrt{{G}}}}=\sqrt{{\frac{{p(1-p)}}{{G}}}}"
@@ -62,7 +63,7 @@ def draw() -> None:
         st.caption(_("Four times as many answers for half the noise. Dots: the spread of the sampled groups' means."))
     with right:
         st.markdown(f"##### {_('The noise of the gradient')}")
-        charts.still(_gradient(p, size, found), key="grp/gradient")
+        live_figure(_gradient(p, size, found), key="grp/gradient")
         st.caption(
             _(
                 "Standard deviation of one group's gradient, in units of its mean, so that methods of different scale compare. Lower is "

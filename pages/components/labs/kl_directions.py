@@ -6,11 +6,12 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.kl_estimators import POLICY, shapes
 from pages.components.labs.kl_example import LAB
+from pages.components.labs.live_figure import live_figure
 from pages.components.latex import block, result
 from rlhf.labs import kl_estimators as ke
 from rlhf.labs.mdp import Floats
@@ -36,8 +37,8 @@ def draw() -> None:
         _("least KL(q‖p): seeks a mode"): (np.exp(ke.bell(fit.best_reverse, width)), POLICY),
     }
     with right:
-        charts.still(shapes(lines, 280), key="kl/directions/shapes")
-        charts.still(_both(fit), key="kl/directions/curves")
+        live_figure(shapes(lines, 280), key="kl/directions/shapes")
+        live_figure(_both(fit), key="kl/directions/curves")
     _in_words(fit, target, apart)
 
 

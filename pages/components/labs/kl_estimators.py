@@ -9,10 +9,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.kl_example import LAB
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
@@ -48,7 +49,7 @@ def draw() -> None:
         with st.container(horizontal=True, gap="medium"):
             st.metric("KL(π‖π_ref)", f"{number(distance)} nats", width="content", help=_("Exact, by the sum over all answers."))
             st.metric("KL(π_ref‖π)", f"{number(back)} nats", width="content", help=_("The other direction."))
-        charts.still(shapes({"π_ref": (np.exp(reference), REFERENCE), "π": (np.exp(policy), POLICY)}, 220), key="kl/estimators/shapes")
+        live_figure(shapes({"π_ref": (np.exp(reference), REFERENCE), "π": (np.exp(policy), POLICY)}, 220), key="kl/estimators/shapes")
     question = _question(exact, count, None)
     if not guess(question):
         st.caption(_("Answer, then draw."))
@@ -67,7 +68,7 @@ def draw() -> None:
     values = ke.estimates(policy[drawn], reference[drawn])
     for column, name in zip(st.columns(3, gap="medium"), ke.NAMES, strict=True):
         with column:
-            charts.still(_histogram(name, values[name], distance, measured[name].mean), key=f"kl/estimators/{name}")
+            live_figure(_histogram(name, values[name], distance, measured[name].mean), key=f"kl/estimators/{name}")
     st.caption(_("What lies beyond the 99th percentile is counted in the last bar."))
     _table(exact, measured)
     _one(policy, reference, drawn)

@@ -8,10 +8,11 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, latex, theme
+from pages.components import latex, theme
 from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.kl_example import LAB, LETTERS, beta_slider, grouped
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.latex import result, tex
 from pages.components.numbers import number
@@ -86,7 +87,7 @@ def _show(path: Floats, beta: float) -> None:
     ways = dd.ways(path)
     left, right = st.columns([3, 2], gap="large")
     with left:
-        charts.still(_plane(path, beta, found), key="kl/falls/plane")
+        live_figure(_plane(path, beta, found), key="kl/falls/plane")
         st.caption(
             _(
                 "Each dot is a model after its descent. On a grey line the loss is the same everywhere: it asks only how far you are "

@@ -8,10 +8,11 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs.drag_bars import drag_bars
 from pages.components.labs.kl_example import LAB, LIMIT, TRUE, Example, Preset, controls, grouped, preset_buttons
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.playing import player
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.numbers import number
@@ -63,7 +64,7 @@ def draw() -> None:
             st.metric("β", "∞" if math.isinf(beta) else number(float(beta)), width="content")
             st.metric(_("Measured reward"), number(float(along[frame] @ example.rewards)), width="content")
             st.metric(_("True reward"), number(float(along[frame] @ true)), width="content")
-        charts.still(_figure(example, true, frame), key="kl/hacking/curves")
+        live_figure(_figure(example, true, frame), key="kl/hacking/curves")
         grouped(example.names, {"π_ref": (example.reference, theme.GREY), "π∗": (along[frame], theme.BLUE)}, "kl/hacking/bars", height=190)
         if frame == len(FRAMES) - 1:
             reveal(question)

@@ -8,10 +8,11 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, latex, theme
+from pages.components import latex, theme
 from pages.components.i18n import _
 from pages.components.labs import setting, simplex
 from pages.components.labs.kl_example import LAB, Example, Preset, controls, grouped, preset_buttons
+from pages.components.labs.live_figure import live_figure
 from pages.components.numbers import number
 from rlhf.labs import kl_optimum as ko
 from rlhf.labs.mdp import Floats
@@ -55,7 +56,7 @@ def draw() -> None:
             "kl/optimum/bars",
         )
         _in_words(example, best)
-        charts.still(_frontier(example, best, n, picked), key="kl/optimum/frontier")
+        live_figure(_frontier(example, best, n, picked), key="kl/optimum/frontier")
         st.caption(
             _(
                 "No policy lies above the blue curve. Its slope at the dot is β; the dotted tangent meets the axis at J = β log Z. Small "
@@ -202,5 +203,5 @@ def _on_the_simplex(example: Example, best: ko.Optimum, n: int, picked: Floats) 
     simplex.points(figure, example.reference, "π_ref", theme.GREY, symbol="square")
     simplex.points(figure, picked, _("best of {n}").format(n=n), BEST_OF)
     simplex.points(figure, best.policy, "π∗", STAR, symbol="star", size=15)
-    charts.still(figure, key="kl/optimum/simplex")
+    live_figure(figure, key="kl/optimum/simplex")
     st.caption(_("Each corner is a policy that always gives one answer. As β falls, π∗ walks from the reference to the best corner."))

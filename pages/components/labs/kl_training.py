@@ -7,10 +7,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, latex, theme
+from pages.components import latex, theme
 from pages.components.i18n import _
 from pages.components.labs import setting, simplex
 from pages.components.labs.kl_example import LAB, Example, Preset, controls, grouped, preset_buttons
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.playing import player, reset
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.numbers import number
@@ -109,11 +110,11 @@ def _show(example: Example, setup: et.Setup, kind: str, paths: dict[str, Floats]
     step = shown[min(frame, len(shown) - 1)]
     st.caption(_("Step {step} of {steps}").format(step=step, steps=setup.steps))
     if len(example.names) == 3:
-        charts.still(_triangle(example, best, paths, step), key="kl/training/simplex")
+        live_figure(_triangle(example, best, paths, step), key="kl/training/simplex")
     else:
         now = {TITLES[name]: (np.exp(path[step]), theme.ALGORITHM_COLOURS[name]) for name, path in paths.items()}
         grouped(example.names, {"π∗": (best.policy, theme.GREY), **now}, "kl/training/bars", height=260)
-    charts.still(_curves(best, paths, step), key="kl/training/distance")
+    live_figure(_curves(best, paths, step), key="kl/training/distance")
     if step == setup.steps:
         _ends(example, setup, best, paths)
         reveal(_question(example, kind, _measured(best, paths)))

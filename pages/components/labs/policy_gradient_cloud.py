@@ -11,11 +11,11 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.components import charts
 from pages.components.i18n import _
 from pages.components.labs import policy_gradient_estimators as estimators
 from pages.components.labs import policy_gradient_figures as figures
 from pages.components.labs import question, setting
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.policy_gradient_estimators import Batch
 from pages.components.labs.policy_gradient_world import LAB, World
 from pages.components.latex import block, result, tex
@@ -47,7 +47,7 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
         drawn = _sampled(world, batch, batches, updates, pressed=pressed)
         world, batch, found = drawn.world, drawn.batch, drawn.found
         first, second = estimators.two()
-        charts.still(figures.scatter(world, found, (first, second)), key=f"{LAB}/scatter")
+        live_figure(figures.scatter(world, found, (first, second)), key=f"{LAB}/scatter")
         words = _(
             "Each dot is the gradient estimated from one batch of {n} episodes; all estimators saw the same ones. The cross is the exact "
             "gradient, a diamond the middle of a cloud. {axes}"
@@ -59,7 +59,7 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
     beside, one = st.columns(2, gap="large")
     with beside:
         st.markdown(f"**{_('Variance of each estimator')}**")
-        charts.still(figures.bars(world, batch, found), key=f"{LAB}/bars")
+        live_figure(figures.bars(world, batch, found), key=f"{LAB}/bars")
     with one:
         if world.rewards is not None:
             figures.against_baseline(world, batch)

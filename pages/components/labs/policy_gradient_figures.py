@@ -10,9 +10,10 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import policy_gradient_estimators as estimators
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.policy_gradient_estimators import Batch
 from pages.components.labs.policy_gradient_world import LAB, World
 from pages.components.numbers import number
@@ -155,7 +156,7 @@ def against_baseline(world: World, batch: Batch) -> None:
         xaxis={"title": {"text": "b"}},
         yaxis={"title": {"text": _("variance")}, "rangemode": "tozero"},
     )
-    charts.still(figure, key=f"{LAB}/parabola")
+    live_figure(figure, key=f"{LAB}/parabola")
     st.caption(
         _(
             "b* = Σ π‖∇log π‖² r / Σ π‖∇log π‖² = {best} has the least variance. The usual choice, b = J = {j}, has {times} times as much."
@@ -191,7 +192,7 @@ def critic(world: World, found: policy_gradient.Cloud) -> None:
         xaxis={"title": {"text": _("exact V of a cell")}},
         yaxis={"title": {"text": _("learned V̂")}},
     )
-    charts.still(figure, key=f"{LAB}/critic-figure")
+    live_figure(figure, key=f"{LAB}/critic-figure")
     st.caption(
         _(
             "A dot for each cell that is ever entered; on the line the critic is right. Let it learn from more batches, and the bias of "

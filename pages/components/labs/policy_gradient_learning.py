@@ -8,10 +8,11 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import policy_gradient_estimators as estimators
 from pages.components.labs import question, setting
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.policy_gradient_estimators import Batch
 from pages.components.labs.policy_gradient_world import LAB, World
 from pages.components.latex import result, tex
@@ -47,7 +48,7 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
         if before != made_with:
             st.info(_("These curves are of the earlier settings. Let them learn again for the new ones."), icon=":material/history:")
         first, second = estimators.two()
-        charts.still(_curves(found, (first, second)), key=f"{LAB}/curves")
+        live_figure(_curves(found, (first, second)), key=f"{LAB}/curves")
         st.caption(
             _(
                 "The exact J of the policy after each update; all estimators with the same luck. Lines: the median of the runs; dark "

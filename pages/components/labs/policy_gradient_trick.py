@@ -8,9 +8,10 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import setting
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.policy_gradient_world import LAB, World
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
@@ -35,7 +36,7 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
         _numbers(world, state, action, h, terms, float(measured))
         _terms(world, state, weighted[state], scores, terms)
         st.markdown(f"**{_('How good the nudge is, by its size')}**")
-        charts.still(_errors(world, state, action, h, slope), key=f"{LAB}/errors")
+        live_figure(_errors(world, state, action, h, slope), key=f"{LAB}/errors")
         st.caption(
             _(
                 "From the right: the curve is not straight, and the error falls with h². From the left: J has 16 digits, the difference "

@@ -9,10 +9,11 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
+from pages.components.labs.live_figure import live_figure
 from pages.components.numbers import number
 from rlhf.labs import gridworld, mdp, policy_gradient, softmax_policy
 from rlhf.labs.mdp import Floats
@@ -133,7 +134,7 @@ def _grid() -> World:
     grid = gridworld.grid_world(rows, slip=slip)
     task = policy_gradient.Task(grid.mdp, gamma, horizon, noise)
     world = World(task, _logits(task, skill), gridworld.ARROWS, not plain, grid=grid)
-    charts.still(_map(world), key=f"{LAB}/map-figure")
+    live_figure(_map(world), key=f"{LAB}/map-figure")
     j, best = float(policy_gradient.returns(task, world.policy[None])[0]), policy_gradient.optimum(task)[0]
     words = _("Start: blue. Every step costs 0.04, the goal pays 1, a pit −1. Expected return J = {j}, at best {best}.")
     st.caption(words.format(j=number(j), best=number(best)))

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from pages.components import charts, models
+from pages.components import models
 from pages.components.i18n import _
 from pages.components.labs import question, setting
 from pages.components.labs import text_return as way_back
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.question import Choice
 from pages.components.labs.text_return import WayBack
 from pages.components.labs.text_walk import LAB
@@ -132,7 +133,7 @@ def _side_by_side() -> None:
         way = paid.way(rewards, gamma)
         with cell, st.container(border=True):
             st.markdown(f"**{_('At the end: `correct`') if name == 'correct' else _('Per token: `digits`')}**")
-            charts.still(way_back.figure(way, height=220, scale=SCALE), key=f"mdp/{name}")
+            live_figure(way_back.figure(way, height=220, scale=SCALE), key=f"mdp/{name}")
             way_back.table(way)
             block(_sum_line(way))
     st.info(_lesson(paid), icon=":material/lightbulb:")

@@ -9,11 +9,12 @@ from contextlib import suppress
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from pages.components import candidates, charts
+from pages.components import candidates
 from pages.components.i18n import _
 from pages.components.labs import setting, text_code, text_credit, text_critic, text_scene, text_tree
 from pages.components.labs import text_return as way_back
 from pages.components.labs import text_walk as walks
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.question import Choice, Number, Question
 from pages.components.labs.text_return import WayBack
 from pages.components.labs.text_walk import LAB, Scene, Walk
@@ -139,7 +140,7 @@ def _carry_back(scene: Scene, here: Walk, state: DeltaGenerator) -> None:
         if not rewards:
             st.caption(_("Nothing has been paid yet: every reward before the end is 0. Write on until the text is over."))
         if rewards or values is not None:
-            charts.still(way_back.figure(way), key="mdp/way-back")
+            live_figure(way_back.figure(way), key="mdp/way-back")
         if here.at:
             way_back.table(way, _pick_row)
 

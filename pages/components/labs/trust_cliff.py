@@ -8,9 +8,10 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import trust_notes, trust_settings
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.labs.trust_settings import COLOURS, SYMBOLS, Setup, names
 from pages.components.latex import block, result, tex
@@ -48,7 +49,7 @@ def draw() -> None:
     with right:
         question = _question(setup, measured)
         if guess(question):
-            charts.still(_figure(setup, batch, lines), key="tr/along")
+            live_figure(_figure(setup, batch, lines), key="tr/along")
             st.caption(
                 _(
                     "J along each direction (solid), and what the batch's surrogate promises (dotted). Diamond: KL = δ. Square: the plain "

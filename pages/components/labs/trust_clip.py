@@ -8,9 +8,10 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import playing, setting, trust_notes, trust_settings
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.labs.trust_settings import LAB, Setup
 from pages.components.latex import block, result, tex
@@ -113,7 +114,7 @@ def _curves(setup: Setup, batch: Batch, path: list[Floats], epoch: int) -> None:
     for column, sign, title in zip(sides, (1, -1), (_("A > 0: to be made likelier"), _("A < 0: to be made less likely")), strict=True):
         with column:
             st.markdown(f"**{title}**")
-            charts.still(_curve(setup, batch, path[epoch], sign, far), key=f"tr/curve/{sign}")
+            live_figure(_curve(setup, batch, path[epoch], sign, far), key=f"tr/curve/{sign}")
 
 
 def _curve(setup: Setup, batch: Batch, logprobs: Floats, sign: int, far: float) -> go.Figure:

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from pages.components import charts
 from pages.components.i18n import _
 from pages.components.labs import playing, trust_formulas, trust_notes, trust_pictures, trust_settings, trust_spent
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.labs.trust_settings import LAB, Setup, names
 from pages.components.numbers import number
@@ -36,13 +36,13 @@ def draw() -> None:
             st.caption(_("Guess, and the buttons appear that take the step."))
         done = rounds(setup, frame)
         method = trust_formulas.choose() if done and setup.world == "grid" else "trpo"
-        charts.still(trust_pictures.where(setup, done, method), key="tr/where")
+        live_figure(trust_pictures.where(setup, done, method), key="tr/where")
         _caption(setup, frame)
     trust_notes.draw(setup, done)
     if not done:
         return
     reveal(_question(rounds(setup, 1)[0], setup))
-    charts.still(trust_spent.spent_and_won(setup, done[0]) if frame == 1 else trust_spent.over_updates(setup, done), key="tr/spent")
+    live_figure(trust_spent.spent_and_won(setup, done[0]) if frame == 1 else trust_spent.over_updates(setup, done), key="tr/spent")
     if frame == 1:
         st.caption(_("Dotted: the limit δ. Bars: the exact gain in J; the tick on each is what the surrogate promised from the batch."))
     _table(done)

@@ -8,9 +8,10 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import grid_board
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.labs.values_boards import scale, value_cells
 from pages.components.labs.values_learning import names
@@ -91,7 +92,7 @@ def _wave_figure(values: Floats, heard: int | None) -> None:
     figure = go.Figure(data=[line], layout=layout)
     if heard is not None:
         figure.add_vline(x=heard, line={"color": theme.muted(is_dark), "dash": "dot", "width": 1})
-    charts.still(figure, key=f"{LAB}/wave/figure")
+    live_figure(figure, key=f"{LAB}/wave/figure")
 
 
 @dataclass(frozen=True)

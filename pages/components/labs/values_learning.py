@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pages.components import charts, theme
 from pages.components.i18n import _
 from pages.components.labs import grid_board, playing, setting, values_update
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.values_boards import action_cells, count_cells, scale, value_cells
 from pages.components.labs.values_remarks import explain
 from pages.components.labs.values_world import LAB, Here, kept, take
@@ -189,7 +190,7 @@ def _distances(course: Course, at: int, best: Floats | str) -> None:
             hovertemplate="%{x}: %{y:.3g}<extra></extra>",
         )  # fmt: skip
     figure.update_yaxes(type="log", exponentformat="power", nticks=5)
-    charts.still(figure, key=f"{LAB}/distances")
+    live_figure(figure, key=f"{LAB}/distances")
     st.caption(
         _(
             "‖Q − Q*‖∞, the worst pair of cell and action. With a constant α it never comes to rest where the world is noisy; SARSA heads "
@@ -228,7 +229,7 @@ def _returns(here: Here, course: Course, at: int, best: Floats | str) -> None:
         figure.add_scatter(
             x=ends, y=[exact, exact], name=_("V* at the start"), mode="lines", line=line, hovertemplate="%{y:.3g}<extra></extra>"
         )
-    charts.still(figure, key=f"{LAB}/returns")
+    live_figure(figure, key=f"{LAB}/returns")
     st.caption(_("Σ γᵗ·r from the start, exploring included; thick: smoothed. On average both stay below V*, as exploring costs."))
 
 

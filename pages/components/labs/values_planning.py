@@ -8,9 +8,10 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from pages.components import charts, theme
+from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import grid_board, playing, setting, values_bellman, values_experiments
+from pages.components.labs.live_figure import live_figure
 from pages.components.labs.values_boards import action_cells, scale, value_cells
 from pages.components.labs.values_remarks import explain
 from pages.components.labs.values_world import LAB, Here, kept, take
@@ -185,7 +186,7 @@ def _residuals(course: Course, frame: dp.Frame, gamma: float) -> None:
     )  # fmt: skip
     if not shown:
         figure.add_annotation(text=_("Press Step or Play."), showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5)
-    charts.still(figure, key=f"{LAB}/residuals")
+    live_figure(figure, key=f"{LAB}/residuals")
     if gamma < 1:
         words = _("Each sweep shrinks the change by at least γ = {gamma}. A line that stops has reached 0, which a log axis cannot show.")
         st.caption(words.format(gamma=f"{gamma:g}"))
