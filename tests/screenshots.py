@@ -72,6 +72,21 @@ def hacking(camera: Camera, server: Server) -> None:
     camera.take("hacking", 1350)
 
 
+def labs(camera: Camera) -> None:
+    """A world that was painted, ten sweeps on; and five steps from one batch."""
+    main_area = camera.open("lab_values?grid.part=planning")
+    for _ in range(10):
+        main_area.get_by_role("button", name="Step").click()
+        camera.settle(0.3)
+    main_area.get_by_role("button", name="Step").scroll_into_view_if_needed()
+    camera.take("lab_values", 1250)
+    main_area = camera.open("lab_trust_region")
+    main_area.get_by_text("TRPO", exact=True).first.click()
+    main_area.get_by_role("button", name="Step").click()
+    camera.settle(1.0)
+    camera.take("lab_trust_region", 1250)
+
+
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, browser() as chrome, serve(Path(folder)) as server:
@@ -113,6 +128,7 @@ def main() -> None:
         camera.take("dpo", 1300)
         road(camera)
         hacking(camera, server)
+        labs(camera)
 
 
 if __name__ == "__main__":

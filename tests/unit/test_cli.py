@@ -103,7 +103,10 @@ def test_doctor_finds_a_folder_that_cannot_be_written(tmp_path):
 @pytest.mark.parametrize(("signals", "code", "state"), [(["SIGINT"], 130, "stopped"), (["SIGTERM"], 1, "interrupted")])
 def test_a_signal_keeps_the_model(tmp_path, signals, code, state):
     command = [sys.executable, "-m", "rlhf", "train", "grpo", *QUICK, "--steps", "5000", "--json", "--runs-dir", str(tmp_path)]
+    # tests that run in a shell's background have inherited a SIGINT that is ignored, and so would the process: as with nohup
+    heeded = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, heeded)
     try:
         deadline = time.monotonic() + 90
         while not any(run.status.step >= 2 for run in runs.list_runs(tmp_path)):
