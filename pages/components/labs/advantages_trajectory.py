@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -14,7 +15,7 @@ from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
 from pages.components.labs.live_figure import clicked, live_figure
-from pages.components.labs.plot import Drawing, Plot
+from pages.components.labs.plot import Plot
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
 from rlhf.labs import advantage_estimation as ae
@@ -177,7 +178,7 @@ def _explain(made: Trajectory) -> None:
         st.info(_("Every step went exactly as expected: all δ are 0, so A is 0 for every λ. A perfect critic leaves nothing to learn."))
 
 
-def _stack(made: Trajectory, by_delta: bool, t: int) -> Drawing:
+def _stack(made: Trajectory, by_delta: bool, t: int) -> go.Figure:
     """A_t for each t as a stack of its pieces, and the total as a diamond."""
     is_dark, count = theme.dark(), len(made)
     if by_delta:
@@ -290,7 +291,7 @@ def _beside(made: Trajectory, t: int) -> None:
         st.caption(_("They sum to 1. The last bar is Monte-Carlo's: it takes what all longer n would have got."))
 
 
-def _estimates(made: Trajectory, n: int, t: int) -> Drawing:
+def _estimates(made: Trajectory, n: int, t: int) -> go.Figure:
     is_dark, count = theme.dark(), len(made)
     steps = list(range(count))
     n_step = [float(made.n_step[k, min(n, count - k) - 1]) for k in steps]

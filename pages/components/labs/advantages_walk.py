@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import question, setting
 from pages.components.labs.live_figure import live_figure
-from pages.components.labs.plot import Drawing, Plot
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice
 from pages.components.latex import block, result
 from pages.components.numbers import number
@@ -85,7 +86,7 @@ def _controls() -> tuple[Critic, int, int]:
     return Critic(states, cast(rw.Fault, fault), size, seed), batch, walks
 
 
-def _chain(critic: Critic) -> Drawing:
+def _chain(critic: Critic) -> go.Figure:
     is_dark, true = theme.dark(), critic.walk.values(GAMMA)[1:-1]
     places = np.arange(1, critic.states + 1)
     plot = Plot()
@@ -188,7 +189,7 @@ def _results(critic: Critic, batch: int, walks: int, kept: Kept, asked: Choice) 
 def _curves(
     x: Sequence[float], ticks: Sequence[float], exact: rw.Quality, which: slice, measured: rw.Quality | None, dots: slice, top: float,
     title: str, names: list[str],
-) -> Drawing:  # fmt: skip
+) -> go.Figure:  # fmt: skip
     """Bias, spread and error as lines (exact) over ``x`` and dots (measured) at ``ticks``, which stand at equal distances."""
     is_dark = theme.dark()
     places = np.interp(x, ticks, np.arange(len(ticks)))
@@ -248,7 +249,7 @@ def _in_numbers(critic: Critic, batch: int, kept: Kept | None) -> None:
         )
 
 
-def _by_state(critic: Critic, mean: Floats, kept: Kept | None, row: int) -> Drawing:
+def _by_state(critic: Critic, mean: Floats, kept: Kept | None, row: int) -> go.Figure:
     is_dark, places = theme.dark(), np.arange(1, critic.states + 1)
     plot = Plot()
     for name, values, colour, dash in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -12,7 +13,7 @@ from pages.components.i18n import _
 from pages.components.labs import groups_group as groups
 from pages.components.labs import setting
 from pages.components.labs.live_figure import live_figure
-from pages.components.labs.plot import Drawing, Plot
+from pages.components.labs.plot import Plot
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
 from rlhf.labs import group_advantages as ga
@@ -80,7 +81,7 @@ def _in_numbers(p: float, size: int) -> None:
     )
 
 
-def _axes(plot: Plot, p: float, yaxis: dict[str, Any]) -> Drawing:
+def _axes(plot: Plot, p: float, yaxis: dict[str, Any]) -> go.Figure:
     plot.upright(p)
     return plot.figure(height=260, hovermode="closest", xaxis={"title": {"text": "p"}, "range": [0, 1]}, yaxis=yaxis)
 
@@ -92,7 +93,7 @@ def _line(plot: Plot, y: object, name: str, colour: str, **line: object) -> None
     )  # fmt: skip
 
 
-def _factor(p: float) -> Drawing:
+def _factor(p: float) -> go.Figure:
     plot = Plot()
     with np.errstate(divide="ignore"):
         factor = 1 / np.sqrt(P * (1 - P))
@@ -101,7 +102,7 @@ def _factor(p: float) -> Drawing:
     return _axes(plot, p, yaxis={"range": [0, 8]})
 
 
-def _signal(p: float, size: int) -> Drawing:
+def _signal(p: float, size: int) -> go.Figure:
     plot = Plot()
     for method in METHODS.values():
         _line(plot, ga.signal(P, size, method), groups.method_name(method), groups.METHODS[method][1])
@@ -113,7 +114,7 @@ def _signal(p: float, size: int) -> Drawing:
     return _axes(plot, p, yaxis={"range": [0, 1.1], "title": {"text": "E|Â|"}})
 
 
-def _nothing(p: float, size: int) -> Drawing:
+def _nothing(p: float, size: int) -> go.Figure:
     plot = Plot()
     for count, colour in SIZES:
         if count != size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -12,7 +13,7 @@ from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
 from pages.components.labs.live_figure import live_figure
-from pages.components.labs.plot import Drawing, Plot
+from pages.components.labs.plot import Plot
 from pages.components.latex import TICK, block, result, tex
 from pages.components.numbers import number
 from rlhf.labs import group_advantages as ga
@@ -148,7 +149,7 @@ def _explain(group: Group) -> None:
         st.info(_("With two answers GRPO only knows which is better: ± 1/√2 = ± 0.707, by whatever margin."))
 
 
-def _bars(group: Group) -> Drawing:
+def _bars(group: Group) -> go.Figure:
     is_dark, names = theme.dark(), letters(len(group.rewards))
     plot = Plot()
     for method, (_name, colour) in METHODS.items():

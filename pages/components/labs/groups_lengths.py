@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -13,7 +14,7 @@ from pages.components.labs import groups_group as groups
 from pages.components.labs import question, setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
 from pages.components.labs.live_figure import live_figure
-from pages.components.labs.plot import Drawing, Plot
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
@@ -75,7 +76,7 @@ def _pushes(rewards: Floats, lengths: Floats, mean: ga.Mean) -> Floats:
     return _advantages(rewards, mean) * ga.token_weights(lengths, mean, LONGEST)
 
 
-def _tokens(rewards: Floats, lengths: Floats, picked: int) -> Drawing:
+def _tokens(rewards: Floats, lengths: Floats, picked: int) -> go.Figure:
     is_dark, names = theme.dark(), groups.letters(len(rewards))
     plot = Plot()
     for mean, (name, colour) in MEANS.items():
@@ -107,7 +108,7 @@ def _in_numbers(rewards: Floats, lengths: Floats, i: int) -> None:
     )
 
 
-def _curve(rewards: Floats, lengths: Floats, picked: int) -> Drawing:
+def _curve(rewards: Floats, lengths: Floats, picked: int) -> go.Figure:
     is_dark, at = theme.dark(), np.arange(2, LONGEST + 1)
     plot = Plot()
     weights: dict[ga.Mean, Floats] = {}
@@ -192,7 +193,7 @@ def _question(found: ga.Drift | None) -> Choice:
     return Choice("grp/drift", text, options, 2, because)
 
 
-def _drift(found: dict[ga.Mean, ga.Drift]) -> Drawing:
+def _drift(found: dict[ga.Mean, ga.Drift]) -> go.Figure:
     is_dark = theme.dark()
     plot = Plot()
     for mean, (name, colour) in MEANS.items():

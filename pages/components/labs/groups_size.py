@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -11,7 +12,7 @@ from pages.components.i18n import _
 from pages.components.labs import groups_group as groups
 from pages.components.labs import question, setting
 from pages.components.labs.live_figure import live_figure
-from pages.components.labs.plot import Drawing, Plot
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
@@ -116,7 +117,7 @@ def _names() -> dict[ga.Baseline, str]:
     }  # fmt: skip
 
 
-def _finished(plot: Plot, size: int, top: float, title: str) -> Drawing:
+def _finished(plot: Plot, size: int, top: float, title: str) -> go.Figure:
     plot.upright(size)
     return plot.figure(
         height=320, hovermode="closest", yaxis={"title": {"text": title}, "range": [-0.02 * top, top]},
@@ -131,7 +132,7 @@ def _dots(plot: Plot, y: list[float], colour: str, name: str) -> None:
     )  # fmt: skip
 
 
-def _baseline(p: float, size: int, found: dict[int, ga.Counts]) -> Drawing:
+def _baseline(p: float, size: int, found: dict[int, ga.Counts]) -> go.Figure:
     shade = theme.on_ground(theme.BLUE, theme.dark())
     plot = Plot()
     exact = [ga.baseline_error(p, count) for count in SIZES]
@@ -144,7 +145,7 @@ def _baseline(p: float, size: int, found: dict[int, ga.Counts]) -> Drawing:
     return _finished(plot, size, 0.4, _("standard error of the mean"))
 
 
-def _gradient(p: float, size: int, found: dict[int, ga.Counts]) -> Drawing:
+def _gradient(p: float, size: int, found: dict[int, ga.Counts]) -> go.Figure:
     plot = Plot()
     for baseline, colour in BASELINES:
         if baseline == "dr_grpo":

@@ -12,12 +12,10 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 import streamlit as st
-from plotly.utils import PlotlyJSONEncoder
 from streamlit.components.v2 import component
 
 from pages.components.charts import PLOTLY_SCRIPT
 from pages.components.i18n import _
-from pages.components.labs.plot import Drawing
 
 _component = component(
     "rlhf_lab_figure",
@@ -28,11 +26,10 @@ _component = component(
 )
 
 
-def live_figure(figure: go.Figure | Drawing, *, key: str, on_click: Callable[[], None] | None = None) -> None:
+def live_figure(figure: go.Figure, *, key: str, on_click: Callable[[], None] | None = None) -> None:
     """Draw it. ``on_click`` is called when a point is clicked: ``clicked(key)`` says where."""
     missing = json.dumps(_("The plots' script could not be loaded. Reload the page."))
-    drawn = json.dumps(figure, cls=PlotlyJSONEncoder) if isinstance(figure, dict) else figure.to_json()
-    data = f'{{"figure": {drawn}, "clicks": {json.dumps(on_click is not None)}, "missing": {missing}}}'
+    data = f'{{"figure": {figure.to_json()}, "clicks": {json.dumps(on_click is not None)}, "missing": {missing}}}'
     _component(key=key, data=data.encode(), on_clicked_change=on_click or _nothing)
 
 
