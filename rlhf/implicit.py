@@ -21,7 +21,7 @@ from rlhf.compare import Side
 from rlhf.preferences import PreferencePair
 from rlhf.runs import Run, open_run
 from rlhf.runs.folder import find_checkpoint
-from rlhf.runs.lineage import origin
+from rlhf.runs.lineage import lineage
 
 if TYPE_CHECKING:  # torch: only where something is computed
     from torch import Tensor
@@ -98,10 +98,10 @@ def reference_of(run: Run) -> Side:
     started_from = run.config.get("adapter_from")
     if not started_from:
         return Side(run.model)
-    parent, _folder = find_checkpoint(str(started_from), run.root)
+    parent, folder = find_checkpoint(str(started_from), run.root)
     name = str(started_from).partition("/")[2]
     step = next((info.step for info in parent.checkpoints() if info.name == name), 0)
-    return Side(run.model, origin(run), parent.id, parent.name, name, step, parent.algorithm)
+    return Side(run.model, lineage(parent, folder), parent.id, parent.name, name, step, parent.algorithm)
 
 
 def encoding_of(run: Run) -> Encoding:

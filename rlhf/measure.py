@@ -96,7 +96,7 @@ def measure(config: Config, steps: int) -> dict[str, Any]:
         if sum(seconds) > MOST_SECONDS:
             break
         began = watch.now()
-        told = _step(algorithm, step)
+        told = take_step(algorithm, step)
         taken = watch.now() - began
         found = watch.parts(told, taken)
         if step > WARM_UP:
@@ -124,7 +124,8 @@ def _prepared(config: Config) -> tuple[Network, Algorithm, Watch]:
     return network, algorithm, Watch(network, algorithm)
 
 
-def _step(algorithm: Algorithm, step: int) -> dict[str, float]:
+def take_step(algorithm: Algorithm, step: int) -> dict[str, float]:
+    """One step of training to its end; → its metrics."""
     return next(dict(event.metrics) for event in [*algorithm.step(step)] if isinstance(event, Step))
 
 
@@ -164,12 +165,12 @@ def profile(config: Config, steps: int) -> dict[str, Any]:
 
     _network, algorithm, watch = _prepared(config)
     for step in range(1, WARM_UP + 1):
-        _step(algorithm, step)
+        take_step(algorithm, step)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if watch.cuda else [])]
     with torch.profiler.profile(activities=activities) as profiler:
         began = watch.now()
         for step in range(WARM_UP + 1, WARM_UP + steps + 1):
-            _step(algorithm, step)
+            take_step(algorithm, step)
         wall = watch.now() - began
     operators = []
     for event in profiler.key_averages():

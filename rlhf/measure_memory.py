@@ -24,7 +24,7 @@ from transformers import AutoTokenizer
 from rlhf.algorithms import CONFIGS, DATA, make_config
 from rlhf.config import Config
 from rlhf.errors import DataError, PlaygroundError
-from rlhf.events import Step
+from rlhf.measure import take_step
 from rlhf.policy import Policy, fetch
 from rlhf.preferences import Dataset, Demonstration, PreferencePair, Prompt, load_dataset
 from rlhf.rollout import encode_prompt, never
@@ -59,11 +59,11 @@ def measure(config: Config, prompt_tokens: int, answer_tokens: int) -> dict[str,
     network, algorithm = prepare(config, data, (), never)
     _never_end(network)
     for step in range(1, WARM_UP + 1):
-        _step(algorithm, step)
+        take_step(algorithm, step)
     process = None if before is None else _status("VmHWM") - before
     if network.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(network.device)
-        metrics = _step(algorithm, WARM_UP + 1)
+        metrics = take_step(algorithm, WARM_UP + 1)
         tensors = torch.cuda.max_memory_allocated(network.device)
     else:
         standing = alive() - others
@@ -82,7 +82,7 @@ def _never_end(network: Network) -> None:
 def allocated(algorithm: Algorithm, step: int) -> tuple[int, dict[str, float]]:
     """The most bytes that torch's allocator gave out on the CPU in a step, above those given before it; and the step's metrics."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
-        metrics = _step(algorithm, step)
+        metrics = take_step(algorithm, step)
     results: Any = getattr(profiler.profiler, "kineto_results")  # noqa: B009
     now = most = 0
     for event in sorted((e for e in results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()):
@@ -97,10 +97,6 @@ def alive() -> int:
     tensors = (thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor) and thing.device.type == "cpu")
     storages = (tensor.untyped_storage() for tensor in tensors)
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
-
-
-def _step(algorithm: Algorithm, step: int) -> dict[str, float]:
-    return next(dict(event.metrics) for event in [*algorithm.step(step)] if isinstance(event, Step))
 
 
 # ---------------------------------------------------------------- the process, as the system sees it

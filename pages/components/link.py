@@ -17,22 +17,32 @@ def pick(label: str, names: Mapping[str, str], param: str, key: str, *, chosen: 
     The first is the default. A link that was just opened wins over an older choice. ``chosen`` is called when the link or the user
     chooses; ``options`` are the selectbox's own.
     """
-    linked = st.query_params.get(param)
-    if linked in names and st.session_state.get(f"{key}/linked") != linked:
-        st.session_state[key] = linked
-        if chosen:
-            chosen()
-    if st.session_state.get(key) not in names:
-        st.session_state[key] = next(iter(names))
+    if arrived(names, param, key) and chosen:
+        chosen()
     options = {"format_func": lambda name: names.get(name, name), "key": key, "persist_state": "session", "on_change": chosen, **options}
     value = str(st.selectbox(label, list(names), **options) or next(iter(names))).strip()
-    st.session_state[f"{key}/linked"] = value
-    if st.query_params.get(param, "") != value:
-        if value:
-            st.query_params[param] = value
-        else:
-            st.query_params.pop(param, None)
+    written(param, key, value)
     return value
+
+
+def arrived(names: Mapping[str, str], param: str, key: str) -> bool:
+    """Before a widget is drawn: give it what a link that was just opened names, else what it had, else the first; whether the link did."""
+    linked = st.query_params.get(param)
+    new = linked in names and st.session_state.get(f"{key}/linked") != linked
+    if new:
+        st.session_state[key] = linked
+    if st.session_state.get(key) not in names:
+        st.session_state[key] = next(iter(names))
+    return new
+
+
+def written(param: str, key: str, value: str, unwritten: str = "") -> None:
+    """After it is drawn: put its value into the link; ``unwritten`` is left out."""
+    st.session_state[f"{key}/linked"] = value
+    if value == unwritten:
+        st.query_params.pop(param, None)
+    elif st.query_params.get(param) != value:
+        st.query_params[param] = value
 
 
 def wanted(param: str, key: str) -> str:

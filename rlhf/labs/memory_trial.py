@@ -18,6 +18,8 @@ from rlhf.config import Config
 from rlhf.errors import RunError
 
 MOST_SECONDS = 180.0
+WITHIN = 0.15
+"""How far a prediction may be off, as a share of what was measured."""
 GIVE_BACK_BYTES = 65_536
 """Blocks from this size on go back to the system at once, so that its peak is the step's and not that of the allocator's stock (glibc)."""
 _one_at_a_time = Lock()

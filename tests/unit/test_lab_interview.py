@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rlhf import advantages, ops
-from rlhf.labs import interview
+from rlhf.labs import advantage_estimation, group_advantages, interview, kl_estimators
+from rlhf.labs.kl_optimum import best_of_n_bound, optimum
 from rlhf.labs.softmax_policy import kl, log_softmax, softmax
 
 LUCK = np.random.default_rng(0)
@@ -19,18 +20,18 @@ def test_gae_is_the_engines(gamma, lam):
     wanted, _returns = advantages.gae(
         torch.tensor(rewards)[None], torch.tensor(values)[None], torch.ones(1, 7, dtype=torch.bool), gamma, lam
     )
-    assert interview.gae(rewards, values, gamma, lam) == pytest.approx(wanted[0].numpy(), abs=1e-12)
+    assert advantage_estimation.gae(rewards, values, 0.0, gamma, lam) == pytest.approx(wanted[0].numpy(), abs=1e-12)
 
 
 @pytest.mark.parametrize("rewards", [[1.0, 0.0, 0.0, 0.0], [1.0] * 4, [0.3, -2.0, 5.0]])
 def test_group_advantages_are_the_engines(rewards):
     wanted = advantages.group_relative(torch.tensor(rewards, dtype=torch.float64), len(rewards), "group")
-    assert interview.group_advantages(rewards) == pytest.approx(wanted.numpy(), abs=1e-12)
+    assert group_advantages.advantages(rewards, "grpo") == pytest.approx(wanted.numpy(), abs=1e-12)
 
 
 def test_estimates_are_the_engines_and_their_mean_is_the_kl():
     p, q = softmax(LUCK.normal(size=5)), softmax(LUCK.normal(size=5))
-    found = interview.kl_estimates(p, q)
+    found = kl_estimators.estimates(np.log(p), np.log(q))
     for name in ("k1", "k2", "k3"):
         wanted = ops.kl_estimate(torch.tensor(np.log(p)), torch.tensor(np.log(q)), name)
         assert found[name] == pytest.approx(wanted.numpy(), abs=1e-12)
@@ -41,7 +42,8 @@ def test_estimates_are_the_engines_and_their_mean_is_the_kl():
 @pytest.mark.parametrize("beta", [2.0, 0.1, 1e-3])
 def test_the_optimum_beats_whatever_is_near_it(beta):
     reference, rewards = softmax(LUCK.normal(size=4)), LUCK.normal(size=4)
-    best, log_z = interview.optimum(reference, rewards, beta)
+    found = optimum(reference, rewards, beta)
+    best, log_z = found.policy, found.log_z
 
     def objective(p):
         return p @ rewards - beta * kl(p, reference)
@@ -56,7 +58,7 @@ def test_best_of_n_by_summing(n):
     answers = 20_000
     order = np.arange(1, answers + 1) / answers
     best = order**n - (order - 1 / answers) ** n
-    assert interview.best_of_n_kl(n) == pytest.approx(float(kl(best, np.full(answers, 1 / answers))), abs=1e-3)
+    assert best_of_n_bound(n) == pytest.approx(float(kl(best, np.full(answers, 1 / answers))), abs=1e-3)
 
 
 def test_ascent_follows_the_gradient():
@@ -72,7 +74,7 @@ def test_ascent_follows_the_gradient():
     steps = np.eye(3) * 1e-6
     assert p * (gain - p @ gain) == pytest.approx([(objective(away + d) - objective(away - d)) / 2e-6 for d in steps], abs=1e-8)
     walked = interview.ascent(start, rewards, 3.0, 3000, beta)
-    assert walked[-1] == pytest.approx(interview.optimum(reference, rewards, beta)[0], abs=1e-6)
+    assert walked[-1] == pytest.approx(optimum(reference, rewards, beta).policy, abs=1e-6)
 
 
 def test_a_step_of_dpo_follows_its_gradient():

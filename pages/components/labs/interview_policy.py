@@ -11,7 +11,10 @@ from pages.components.labs.interview_item import Item, choice
 from pages.components.labs.question import Number, Place
 from pages.components.numbers import megabytes, number
 from rlhf.estimate import model_facts
-from rlhf.labs.interview import ascent, entropy, gae, group_advantages, kl_estimates
+from rlhf.labs.advantage_estimation import gae
+from rlhf.labs.group_advantages import advantages
+from rlhf.labs.interview import ascent, entropy
+from rlhf.labs.kl_estimators import estimates
 from rlhf.labs.mdp import Floats
 from rlhf.labs.softmax_policy import kl
 
@@ -78,7 +81,7 @@ def _ratio() -> Item:
 
 def _lambda() -> Item:
     rewards, values = [0.0, 0.0, 1.0], [0.5, 0.6, 0.7]
-    monte_carlo, td = (float(gae(rewards, values, 1.0, lam)[0]) for lam in (1.0, 0.0))
+    monte_carlo, td = (float(gae(rewards, values, 0.0, 1.0, lam)[0]) for lam in (1.0, 0.0))
     return Item(
         Number(
             "quiz/lambda",
@@ -90,7 +93,7 @@ def _lambda() -> Item:
             _(
                 "λ = 1 is Monte-Carlo: the return minus the value, 1 − 0.5 = {mc}: no bias from the critic, the variance of whole answers. "
                 "λ = 0 is TD(0): 0 + 0.6 − 0.5 = {td}: little variance, and as wrong as the critic. λ = 0.95 gives {usual}."
-            ).format(mc=number(monte_carlo), td=number(td), usual=number(float(gae(rewards, values, 1.0, 0.95)[0]))),
+            ).format(mc=number(monte_carlo), td=number(td), usual=number(float(gae(rewards, values, 0.0, 1.0, 0.95)[0]))),
         ),
         Place("lab_advantages", _("Drag rewards and values"), (("gae.lambda", "1.0"),)),
     )
@@ -98,7 +101,7 @@ def _lambda() -> Item:
 
 def _negative_k1() -> Item:
     p, q = np.array([0.5, 0.3, 0.2]), np.array([0.3, 0.3, 0.4])
-    found = kl_estimates(p, q)
+    found = estimates(np.log(p), np.log(q))
     return choice(
         "k1",
         _("A log shows a negative KL (estimator k1). KL is never negative. What is going on?"),
@@ -166,14 +169,14 @@ def _no_critic() -> Item:
             "price: several answers to each prompt, a baseline with noise (standard error {few} with 3 others, {many} with 15, for answers "
             "that are "
             "right half the time), and no telling apart of tokens."
-        ).format(found=", ".join(number(float(a)) for a in group_advantages(rewards)), few=number(noise[0]), many=number(noise[1])),
+        ).format(found=", ".join(number(float(a)) for a in advantages(rewards, "grpo")), few=number(noise[0]), many=number(noise[1])),
         Place("lab_groups", _("Drag a group's rewards")),
     )  # fmt: skip
 
 
 def _scaled() -> Item:
     rewards = [1.0, 0.0, 0.0, 0.0]
-    found = group_advantages(rewards)
+    found = advantages(rewards, "grpo")
     return Item(
         Number(
             "quiz/scaled",
@@ -183,14 +186,14 @@ def _scaled() -> Item:
                 "(1 − 0.25) / 0.5 = {a}; the others get {b}. Dividing by the deviation gives every prompt the same weight, also one that "
                 "is almost "
                 "solved: a single miss among sixteen gets {hard}. Dr. GRPO leaves the division out for that reason."
-            ).format(a=number(float(found[0])), b=number(float(found[1])), hard=number(float(group_advantages([1.0] * 15 + [0.0])[-1]))),
+            ).format(a=number(float(found[0])), b=number(float(found[1])), hard=number(float(advantages([1.0] * 15 + [0.0], "grpo")[-1]))),
         ),
         Place("lab_groups", _("Group advantages")),
     )
 
 
 def _all_equal() -> Item:
-    found, near = group_advantages([1.0, 1.0, 1.0, 1.0]), group_advantages([1.0, 1.0, 1.0, 1.0001])
+    found, near = advantages([1.0, 1.0, 1.0, 1.0], "grpo"), advantages([1.0, 1.0, 1.0, 1.0001], "grpo")
     return choice(
         "all-equal",
         _("All answers of a group are right: rewards 1, 1, 1, 1. What does GRPO learn from this group?"),

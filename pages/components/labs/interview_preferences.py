@@ -9,7 +9,9 @@ from pages.components.labs.interview_item import Item, choice
 from pages.components.labs.question import Number, Place
 from pages.components.numbers import number
 from rlhf.bradley_terry import preference_loss, preference_probability
-from rlhf.labs.interview import best_of_n_kl, dpo_step, gae, optimum
+from rlhf.labs.advantage_estimation import gae
+from rlhf.labs.interview import dpo_step
+from rlhf.labs.kl_optimum import best_of_n_bound, optimum
 from rlhf.labs.softmax_policy import kl
 
 REFERENCE = np.array([0.02, 0.38, 0.6])
@@ -69,7 +71,7 @@ def _equal_scores() -> Item:
 def _hacking() -> Item:
     rows = []
     for beta in (1.0, 0.3, 0.1, 0.03):
-        best, _log_z = optimum(REFERENCE, PROXY, beta)
+        best = optimum(REFERENCE, PROXY, beta).policy
         rows.append(f"β = {beta:g}: {number(float(best @ PROXY))} / {number(float(best @ GOLD))}")
     return choice(
         "hacking",
@@ -91,7 +93,7 @@ def _hacking() -> Item:
 def _sparse() -> Item:
     rewards, values = np.zeros(4), np.array([0.2, 0.3, 0.7, 0.8])
     rewards[-1] = 1.0
-    tokens = gae(rewards, values, 1.0, 0.0)
+    tokens = gae(rewards, values, 0.0, 1.0, 0.0)
     return choice(
         "sparse",
         _("Why is the reward in RLHF sparse (one number after the last token), and what spreads it over the tokens?"),
@@ -139,7 +141,8 @@ def _gamma() -> Item:
 def _normaliser() -> Item:
     rewards, beta = np.array([1.0, 0.2, -0.5]), 0.5
     reference = np.array([0.3, 0.5, 0.2])
-    best, log_z = optimum(reference, rewards, beta)
+    found = optimum(reference, rewards, beta)
+    best, log_z = found.policy, found.log_z
     implicit = beta * np.log(best / reference)
     return choice(
         "normaliser",
@@ -222,12 +225,12 @@ def _best_of_n() -> Item:
                 "Sample 4 answers, keep the best one. How far is that policy from the one that samples, as a KL in nats (answers never "
                 "tie)?"
             ),
-            best_of_n_kl(n),
+            best_of_n_bound(n),
             _(
                 "$\\log n-\\frac{{n-1}}{{n}}={kl}$. Summed over {answers} equally likely answers it is {exact}. For n = 64 it is {more}: "
                 "best-of-n "
                 "buys its reward with very little KL, which is why it is the yardstick for RL."
-            ).format(kl=number(best_of_n_kl(n)), answers=f"{answers:,}", exact=number(exact), more=number(best_of_n_kl(64))),
+            ).format(kl=number(best_of_n_bound(n)), answers=f"{answers:,}", exact=number(exact), more=number(best_of_n_bound(64))),
         ),
         Place("lab_kl", _("Best-of-n beside π*")),
     )

@@ -32,9 +32,7 @@ def draw() -> None:
     preset_buttons(presets())
     left, right = st.columns([2, 3], gap="large")
     with left:
-        place, pairs, more = st.container(), st.container(), st.expander(_("More"), icon=":material/tune:")
-        with place:
-            example = controls(more)
+        example, pairs, _more = controls()
         able = [name for name, share in zip(example.names, example.reference, strict=True) if share > 0]
         if len(able) < 2:
             right.info(_("A pair needs two answers that the reference can write: drag a second bar above 0."), icon=":material/block:")

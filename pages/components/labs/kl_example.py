@@ -62,10 +62,14 @@ def beta_slider(label: str = "β") -> float:
     return float(chosen)  # pyright: ignore[reportArgumentType]
 
 
-def controls(more: DeltaGenerator, *, with_beta: bool = True) -> Example:
-    """β and the bars; how many answers there are stands in ``more``. ConfigError where the reference is 0 for all answers."""
-    beta = beta_slider() if with_beta else BETA
-    place = st.container()
+def controls(*, with_beta: bool = True) -> tuple[Example, DeltaGenerator, DeltaGenerator]:
+    """β and the bars, the place below them for what a part adds, and *More*, which says how many answers there are.
+
+    ConfigError where the reference is 0 for all answers.
+    """
+    top, place, below, more = st.container(), st.container(), st.container(), st.expander(_("More"), icon=":material/tune:")
+    with top:
+        beta = beta_slider() if with_beta else BETA
     with more:
         count = setting.whole(LAB, "answers", _("Answers"), 2, 6, 3)
     names = LETTERS[:count]
@@ -78,7 +82,7 @@ def controls(more: DeltaGenerator, *, with_beta: bool = True) -> Example:
             LAB, "rewards", _("Reward r of each answer: drag the bars"), list(names), REWARDS[:count],
             low=-LIMIT, high=LIMIT, colours=theme.GREEN, height=170,
         )  # fmt: skip
-    return Example(names, normalised(weights), np.array(rewards), beta)
+    return Example(names, normalised(weights), np.array(rewards), beta), below, more
 
 
 def preset_buttons(presets: Mapping[str, Preset]) -> None:

@@ -43,9 +43,8 @@ def draw() -> None:
     preset_buttons(presets())
     left, right = st.columns([2, 3], gap="large")
     with left:
-        place, more = st.container(), st.expander(_("More"), icon=":material/tune:")
-        with place:
-            example = controls(more, with_beta=False)
+        example, below, _more = controls(with_beta=False)
+        with below:
             true = np.array(
                 drag_bars(
                     LAB, "true", _("True reward of each answer: drag the bars"), list(example.names), TRUE[: len(example.names)],

@@ -36,9 +36,8 @@ def draw() -> None:
     preset_buttons(presets())
     left, right = st.columns([2, 3], gap="large")
     with left:
-        place, more = st.container(), st.expander(_("More"), icon=":material/tune:")
-        with place:
-            example = controls(more)
+        example, below, _more = controls()
+        with below:
             n = int(
                 st.select_slider(
                     _("Best of n answers"), NS, 8, key=setting.key(LAB, "n"), persist_state="session", bind="query-params",

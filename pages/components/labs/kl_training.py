@@ -53,9 +53,8 @@ def draw() -> None:
     preset_buttons(presets())
     left, right = st.columns([2, 3], gap="large")
     with left:
-        place, more = st.container(), st.expander(_("More"), icon=":material/tune:")
-        with place:
-            example = controls(more)
+        example, below, more = controls()
+        with below:
             words = _(
                 "Its group is so large here that mean and deviation are those of π. In a group of G answers each one stands in its own "
                 "mean, which alone makes β into β·G/(G − 1)."

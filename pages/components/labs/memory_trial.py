@@ -24,7 +24,6 @@ from rlhf.labs.memory_trial import Trial
 KEPT = "mem/trials"
 PROMPT = {"story": 16, "sums": 6}
 """Tokens of the prompts: about as long as the model's own."""
-WITHIN = 0.15
 
 
 def draw() -> None:
@@ -130,7 +129,7 @@ def _results(trials: Mapping[str, Trial], failed: Mapping[str, PlaygroundError])
     worst = max(trials.values(), key=lambda trial: abs(trial.ratio - 1))
     off = abs(worst.ratio - 1)
     words = _("The prediction is off by at most {off} ({method}).").format(off=number(off, "share"), method=METHODS[worst.method])
-    st.markdown(words if off <= WITHIN else words + " " + _("That is more than it should be: 15 %."))
+    st.markdown(words if off <= memory_trial.WITHIN else words + " " + _("That is more than it should be: 15 %."))
     st.caption(
         _(
             "Measured: the tensors that were alive at once, counted by torch's allocator, as max_memory_allocated counts "

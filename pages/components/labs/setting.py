@@ -51,19 +51,11 @@ def part(lab: str, names: Mapping[str, str], name: str = "part") -> str:
     """Which part of a lab is shown (id → title): like tabs, but only the part that is open is computed. In the link as ``?LAB.part=id``;
     ``name`` for a second one, within a part."""
     parameter, state = key(lab, name), f"{lab}/{name}"
-    linked = st.query_params.get(parameter)
-    if linked in names and st.session_state.get(f"{state}/linked") != linked:
-        st.session_state[state] = linked
-    if st.session_state.get(state) not in names:
-        st.session_state[state] = next(iter(names))
+    link.arrived(names, parameter, state)
     chosen = st.segmented_control(
         name.capitalize(), list(names), format_func=lambda name: names.get(name, name), key=state, required=True, persist_state="session",
         label_visibility="collapsed", wrap=True,
     )  # fmt: skip
     chosen = str(chosen or next(iter(names)))
-    st.session_state[f"{state}/linked"] = chosen
-    if chosen == next(iter(names)):
-        st.query_params.pop(parameter, None)
-    elif linked != chosen:
-        st.query_params[parameter] = chosen
+    link.written(parameter, state, chosen, unwritten=next(iter(names)))
     return chosen
