@@ -100,7 +100,7 @@ def _results(kind: str, errors: Floats, episodes: int) -> None:
             x=ALPHAS, y=errors[i], name=name, mode="lines", hovertemplate=f"{name}, α = %{{x}}: %{{y:.3f}}<extra></extra>",
             line={"color": _between(theme.ORANGE, theme.BLUE, share), "width": 2},
         )  # fmt: skip
-    figure = plot.figure(
+    figure = plot.lay_out(
         height=360, hovermode="closest", xaxis={"title": {"text": _("step size α")}},
         yaxis={"title": {"text": _("error of the values")}, "range": [0.2 if errors.min() > 0.2 else 0, 0.6]},
     )  # fmt: skip
@@ -116,7 +116,7 @@ def _results(kind: str, errors: Floats, episodes: int) -> None:
     axis = {"title": {"text": "n" if kind == "n" else "λ"}, "type": "category"}
     with right:
         st.markdown(f"##### {_('Each with its best α')}")
-        live_figure(over.figure(height=360, xaxis=axis, yaxis={"rangemode": "tozero"}), key="gae/best-alpha")
+        live_figure(over.lay_out(height=360, xaxis=axis, yaxis={"rangemode": "tozero"}), key="gae/best-alpha")
     at, alpha = (int(i) for i in np.unravel_index(errors.argmin(), errors.shape))
     st.caption(
         _(

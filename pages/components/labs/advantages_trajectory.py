@@ -7,7 +7,6 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -178,7 +177,7 @@ def _explain(made: Trajectory) -> None:
         st.info(_("Every step went exactly as expected: all δ are 0, so A is 0 for every λ. A perfect critic leaves nothing to learn."))
 
 
-def _stack(made: Trajectory, by_delta: bool, t: int) -> go.Figure:
+def _stack(made: Trajectory, by_delta: bool, t: int) -> Plot:
     """A_t for each t as a stack of its pieces, and the total as a diamond."""
     is_dark, count = theme.dark(), len(made)
     if by_delta:
@@ -202,9 +201,9 @@ def _stack(made: Trajectory, by_delta: bool, t: int) -> go.Figure:
         x=steps, y=made.advantages, name="Aₜ", mode="markers", unselected=unfaded,
         marker={"symbol": "diamond", "size": 10, "color": theme.ink(is_dark), "line": edge}, hovertemplate="A = %{y:.3f}<extra></extra>",
     )  # fmt: skip
-    plot.band(t)
+    plot.band(t - 0.5, t + 0.5)
     plot.level()
-    return plot.figure(
+    return plot.lay_out(
         height=330, barmode="relative", bargap=0.35, hovermode="closest", clickmode="event+select",
         xaxis={"title": {"text": "t"}, "dtick": 1, "fixedrange": True}, yaxis={"title": {"text": "Aₜ"}, "fixedrange": True},
         dragmode=False,
@@ -283,7 +282,7 @@ def _beside(made: Trajectory, t: int) -> None:
         names = [str(n) for n in range(1, rest)] + [f"≥ {rest}"]
         written = {"text": [number(w) for w in weights], "textposition": "outside", "cliponaxis": False} if rest <= 6 else {}
         plot.bar(x=names, y=weights, marker={"color": colours}, hovertemplate="%{y:.3f}<extra></extra>", **written)
-        figure = plot.figure(
+        figure = plot.lay_out(
             height=300, yaxis={"range": [0, 1.12]}, margin={"t": 20},
             xaxis={"title": {"text": _("n, from t = {t}").format(t=t)}, "type": "category"},
         )  # fmt: skip
@@ -291,7 +290,7 @@ def _beside(made: Trajectory, t: int) -> None:
         st.caption(_("They sum to 1. The last bar is Monte-Carlo's: it takes what all longer n would have got."))
 
 
-def _estimates(made: Trajectory, n: int, t: int) -> go.Figure:
+def _estimates(made: Trajectory, n: int, t: int) -> Plot:
     is_dark, count = theme.dark(), len(made)
     steps = list(range(count))
     n_step = [float(made.n_step[k, min(n, count - k) - 1]) for k in steps]
@@ -309,9 +308,9 @@ def _estimates(made: Trajectory, n: int, t: int) -> go.Figure:
             marker={"color": theme.on_ground(colour, is_dark)},
             hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
         )
-    plot.band(t)
+    plot.band(t - 0.5, t + 0.5)
     plot.level()
-    return plot.figure(
+    return plot.lay_out(
         height=300, barmode="group", bargap=0.25,
         xaxis={"title": {"text": "t"}, "dtick": 1}, yaxis={"title": {"text": "Aₜ"}},
     )  # fmt: skip

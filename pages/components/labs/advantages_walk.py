@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -86,7 +85,7 @@ def _controls() -> tuple[Critic, int, int]:
     return Critic(states, cast(rw.Fault, fault), size, seed), batch, walks
 
 
-def _chain(critic: Critic) -> go.Figure:
+def _chain(critic: Critic) -> Plot:
     is_dark, true = theme.dark(), critic.walk.values(GAMMA)[1:-1]
     places = np.arange(1, critic.states + 1)
     plot = Plot()
@@ -96,7 +95,7 @@ def _chain(critic: Critic) -> go.Figure:
         line={"color": theme.on_ground(theme.GREEN, is_dark), "dash": "dot", "width": 2},
     )  # fmt: skip
     plot.level()
-    return plot.figure(
+    return plot.lay_out(
         height=250, bargap=0.3,
         xaxis={"title": {"text": _("state")}, "dtick": 1 if critic.states == 5 else 3, "tick0": 1}, yaxis={"title": {"text": "V"}},
     )  # fmt: skip
@@ -189,7 +188,7 @@ def _results(critic: Critic, batch: int, walks: int, kept: Kept, asked: Choice) 
 def _curves(
     x: Sequence[float], ticks: Sequence[float], exact: rw.Quality, which: slice, measured: rw.Quality | None, dots: slice, top: float,
     title: str, names: list[str],
-) -> go.Figure:  # fmt: skip
+) -> Plot:  # fmt: skip
     """Bias, spread and error as lines (exact) over ``x`` and dots (measured) at ``ticks``, which stand at equal distances."""
     is_dark = theme.dark()
     places = np.interp(x, ticks, np.arange(len(ticks)))
@@ -210,7 +209,7 @@ def _curves(
             )  # fmt: skip
     lowest = int(exact.error[which].argmin())
     plot.note(float(places[lowest]), float(exact.error[which][lowest]), _("smallest error"))
-    return plot.figure(
+    return plot.lay_out(
         height=320, hovermode="closest", yaxis={"range": [-0.02 * top, top]},
         xaxis={"title": {"text": title}, "tickvals": list(range(len(ticks))), "ticktext": names},
     )  # fmt: skip
@@ -249,7 +248,7 @@ def _in_numbers(critic: Critic, batch: int, kept: Kept | None) -> None:
         )
 
 
-def _by_state(critic: Critic, mean: Floats, kept: Kept | None, row: int) -> go.Figure:
+def _by_state(critic: Critic, mean: Floats, kept: Kept | None, row: int) -> Plot:
     is_dark, places = theme.dark(), np.arange(1, critic.states + 1)
     plot = Plot()
     for name, values, colour, dash in (
@@ -265,7 +264,7 @@ def _by_state(critic: Critic, mean: Floats, kept: Kept | None, row: int) -> go.F
             x=places, y=kept.mean[row], name=_("measured, ± 2 standard errors"), mode="markers",
             marker={"color": theme.on_ground(theme.BLUE, is_dark), "size": 7}, error_y={"array": spread, "thickness": 1.5, "width": 3},
         )  # fmt: skip
-    return plot.figure(
+    return plot.lay_out(
         height=300, yaxis={"title": {"text": _("return")}},
         xaxis={"title": {"text": _("state")}, "dtick": 1 if critic.states == 5 else 3, "tick0": 1},
     )  # fmt: skip

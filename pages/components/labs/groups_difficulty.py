@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -81,9 +80,9 @@ def _in_numbers(p: float, size: int) -> None:
     )
 
 
-def _axes(plot: Plot, p: float, yaxis: dict[str, Any]) -> go.Figure:
+def _axes(plot: Plot, p: float, yaxis: dict[str, Any]) -> Plot:
     plot.upright(p)
-    return plot.figure(height=260, hovermode="closest", xaxis={"title": {"text": "p"}, "range": [0, 1]}, yaxis=yaxis)
+    return plot.lay_out(height=260, hovermode="closest", xaxis={"title": {"text": "p"}, "range": [0, 1]}, yaxis=yaxis)
 
 
 def _line(plot: Plot, y: object, name: str, colour: str, **line: object) -> None:
@@ -93,7 +92,7 @@ def _line(plot: Plot, y: object, name: str, colour: str, **line: object) -> None
     )  # fmt: skip
 
 
-def _factor(p: float) -> go.Figure:
+def _factor(p: float) -> Plot:
     plot = Plot()
     with np.errstate(divide="ignore"):
         factor = 1 / np.sqrt(P * (1 - P))
@@ -102,7 +101,7 @@ def _factor(p: float) -> go.Figure:
     return _axes(plot, p, yaxis={"range": [0, 8]})
 
 
-def _signal(p: float, size: int) -> go.Figure:
+def _signal(p: float, size: int) -> Plot:
     plot = Plot()
     for method in METHODS.values():
         _line(plot, ga.signal(P, size, method), groups.method_name(method), groups.METHODS[method][1])
@@ -114,7 +113,7 @@ def _signal(p: float, size: int) -> go.Figure:
     return _axes(plot, p, yaxis={"range": [0, 1.1], "title": {"text": "E|Â|"}})
 
 
-def _nothing(p: float, size: int) -> go.Figure:
+def _nothing(p: float, size: int) -> Plot:
     plot = Plot()
     for count, colour in SIZES:
         if count != size:

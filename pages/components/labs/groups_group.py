@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -149,7 +148,7 @@ def _explain(group: Group) -> None:
         st.info(_("With two answers GRPO only knows which is better: ± 1/√2 = ± 0.707, by whatever margin."))
 
 
-def _bars(group: Group) -> go.Figure:
+def _bars(group: Group) -> Plot:
     is_dark, names = theme.dark(), letters(len(group.rewards))
     plot = Plot()
     for method, (_name, colour) in METHODS.items():
@@ -158,9 +157,9 @@ def _bars(group: Group) -> go.Figure:
             x=names, y=group.advantages(method), name=name, marker={"color": theme.on_ground(colour, is_dark)},
             hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
-    plot.band(group.picked)
+    plot.band(group.picked - 0.5, group.picked + 0.5)
     plot.level()
-    return plot.figure(
+    return plot.lay_out(
         height=330, barmode="group", bargap=0.25,
         xaxis={"title": {"text": _("answer")}, "type": "category"}, yaxis={"title": {"text": _("advantage")}},
     )  # fmt: skip

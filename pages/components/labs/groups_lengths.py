@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import get_args
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -76,7 +75,7 @@ def _pushes(rewards: Floats, lengths: Floats, mean: ga.Mean) -> Floats:
     return _advantages(rewards, mean) * ga.token_weights(lengths, mean, LONGEST)
 
 
-def _tokens(rewards: Floats, lengths: Floats, picked: int) -> go.Figure:
+def _tokens(rewards: Floats, lengths: Floats, picked: int) -> Plot:
     is_dark, names = theme.dark(), groups.letters(len(rewards))
     plot = Plot()
     for mean, (name, colour) in MEANS.items():
@@ -84,9 +83,9 @@ def _tokens(rewards: Floats, lengths: Floats, picked: int) -> go.Figure:
             x=names, y=1000 * _pushes(rewards, lengths, mean), name=name, marker={"color": theme.on_ground(colour, is_dark)},
             hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
-    plot.band(picked)
+    plot.band(picked - 0.5, picked + 0.5)
     plot.level()
-    return plot.figure(
+    return plot.lay_out(
         height=300, barmode="group", bargap=0.25,
         xaxis={"title": {"text": _("answer")}, "type": "category"}, yaxis={"title": {"text": _("push of one token, × 1000")}},
     )  # fmt: skip
@@ -108,7 +107,7 @@ def _in_numbers(rewards: Floats, lengths: Floats, i: int) -> None:
     )
 
 
-def _curve(rewards: Floats, lengths: Floats, picked: int) -> go.Figure:
+def _curve(rewards: Floats, lengths: Floats, picked: int) -> Plot:
     is_dark, at = theme.dark(), np.arange(2, LONGEST + 1)
     plot = Plot()
     weights: dict[ga.Mean, Floats] = {}
@@ -127,7 +126,7 @@ def _curve(rewards: Floats, lengths: Floats, picked: int) -> go.Figure:
     plot.level()
     plot.upright(float(lengths[picked]))
     top = 1000 * 1.1 * float(np.abs([_pushes(rewards, np.full(len(rewards), 9.0), "grpo")]).max()) or 1.0
-    return plot.figure(
+    return plot.lay_out(
         height=300, hovermode="closest", xaxis={"title": {"text": _("length of the answer, |o|")}},
         yaxis={"title": {"text": _("push of one token, × 1000")}, "range": [-top, top]},
     )  # fmt: skip
@@ -193,7 +192,7 @@ def _question(found: ga.Drift | None) -> Choice:
     return Choice("grp/drift", text, options, 2, because)
 
 
-def _drift(found: dict[ga.Mean, ga.Drift]) -> go.Figure:
+def _drift(found: dict[ga.Mean, ga.Drift]) -> Plot:
     is_dark = theme.dark()
     plot = Plot()
     for mean, (name, colour) in MEANS.items():
@@ -202,7 +201,7 @@ def _drift(found: dict[ga.Mean, ga.Drift]) -> go.Figure:
                 y=path, mode="lines", name=f"{name}, {kind}", line={"color": theme.on_ground(colour, is_dark), "width": 2, "dash": dash},
                 hovertemplate=f"{name}, {kind}: %{{y:.1f}}<extra></extra>",
             )  # fmt: skip
-    return plot.figure(
+    return plot.lay_out(
         height=320, hovermode="closest", xaxis={"title": {"text": _("step")}},
         yaxis={"title": {"text": _("mean length in tokens")}, "type": "log", "tickvals": [1, 2, 5, 10, 20, 50, 100, 200, 500]},
     )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -117,9 +116,9 @@ def _names() -> dict[ga.Baseline, str]:
     }  # fmt: skip
 
 
-def _finished(plot: Plot, size: int, top: float, title: str) -> go.Figure:
+def _finished(plot: Plot, size: int, top: float, title: str) -> Plot:
     plot.upright(size)
-    return plot.figure(
+    return plot.lay_out(
         height=320, hovermode="closest", yaxis={"title": {"text": title}, "range": [-0.02 * top, top]},
         xaxis={"title": {"text": "G"}, "type": "log", "tickvals": [2, 4, 8, 16, 32, 64], "range": [np.log10(1.85), np.log10(70)]},
     )  # fmt: skip
@@ -132,7 +131,7 @@ def _dots(plot: Plot, y: list[float], colour: str, name: str) -> None:
     )  # fmt: skip
 
 
-def _baseline(p: float, size: int, found: dict[int, ga.Counts]) -> go.Figure:
+def _baseline(p: float, size: int, found: dict[int, ga.Counts]) -> Plot:
     shade = theme.on_ground(theme.BLUE, theme.dark())
     plot = Plot()
     exact = [ga.baseline_error(p, count) for count in SIZES]
@@ -145,7 +144,7 @@ def _baseline(p: float, size: int, found: dict[int, ga.Counts]) -> go.Figure:
     return _finished(plot, size, 0.4, _("standard error of the mean"))
 
 
-def _gradient(p: float, size: int, found: dict[int, ga.Counts]) -> go.Figure:
+def _gradient(p: float, size: int, found: dict[int, ga.Counts]) -> Plot:
     plot = Plot()
     for baseline, colour in BASELINES:
         if baseline == "dr_grpo":

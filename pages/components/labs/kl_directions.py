@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -12,6 +11,7 @@ from pages.components.labs import setting
 from pages.components.labs.kl_estimators import POLICY, shapes
 from pages.components.labs.kl_example import LAB
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from pages.components.latex import block, result
 from rlhf.labs import kl_estimators as ke
 from rlhf.labs.mdp import Floats
@@ -42,15 +42,15 @@ def draw() -> None:
     _in_words(fit, target, apart)
 
 
-def _both(fit: ke.Fit) -> go.Figure:
+def _both(fit: ke.Fit) -> Plot:
     is_dark = theme.dark()
-    figure = go.Figure()
+    figure = Plot()
     for values, best, name, colour in (
         (fit.forward, fit.best_forward, "KL(p‖q)", theme.ORANGE),
         (fit.reverse, fit.best_reverse, "KL(q‖p)", POLICY),
     ):
         shade = theme.on_ground(colour, is_dark)
-        figure.add_scatter(
+        figure.scatter(
             x=fit.means,
             y=values,
             mode="lines",
@@ -58,7 +58,7 @@ def _both(fit: ke.Fit) -> go.Figure:
             line={"color": shade, "width": 2},
             hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
         )
-        figure.add_scatter(
+        figure.scatter(
             x=[best],
             y=[values.min()],
             mode="markers",
@@ -67,11 +67,10 @@ def _both(fit: ke.Fit) -> go.Figure:
             hoverinfo="skip",
         )
     top = float(min(max(fit.forward.max(), fit.reverse.max()), 4 * max(fit.forward.min(), fit.reverse.min(), 0.5)))
-    figure.update_layout(
-        template=theme.template(is_dark), height=230, hovermode="x unified", xaxis={"title": {"text": _("centre of q")}},
+    return figure.lay_out(
+        height=230, hovermode="x unified", xaxis={"title": {"text": _("centre of q")}},
         yaxis={"title": {"text": "KL, nats"}, "range": [-0.03 * top, top]},
     )  # fmt: skip
-    return figure
 
 
 def _in_words(fit: ke.Fit, target: Floats, apart: float) -> None:

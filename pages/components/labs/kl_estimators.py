@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -14,6 +13,7 @@ from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.kl_example import LAB
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
@@ -87,44 +87,41 @@ def _presets(presets: dict[str, tuple[float, float]]) -> None:
             st.button(name, key=f"kl/preset/{name}", on_click=apply, args=values, type="tertiary")
 
 
-def shapes(lines: dict[str, tuple[Floats, str]], height: int) -> go.Figure:
+def shapes(lines: dict[str, tuple[Floats, str]], height: int) -> Plot:
     """Distributions over the row of answers. ``lines``: name → (probabilities (K,), colour)."""
     is_dark = theme.dark()
-    figure = go.Figure()
+    figure = Plot()
     for name, (values, colour) in lines.items():
         shade = theme.on_ground(colour, is_dark)
-        figure.add_scatter(
+        figure.scatter(
             x=ke.PLACES, y=values, mode="lines", name=name, line={"color": shade, "width": 2}, fill="tozeroy",
             fillcolor=theme.rgba(shade, 0.12), hovertemplate=f"{name}: %{{y:.4f}}<extra></extra>",
         )  # fmt: skip
-    figure.update_layout(
-        template=theme.template(is_dark), height=height, hovermode="x unified", xaxis={"title": {"text": _("answers, in a row")}},
+    return figure.lay_out(
+        height=height, hovermode="x unified", xaxis={"title": {"text": _("answers, in a row")}},
         yaxis={"title": {"text": _("probability")}, "rangemode": "tozero"},
     )  # fmt: skip
-    return figure
 
 
-def _histogram(name: str, values: Floats, exact: float, mean: float) -> go.Figure:
+def _histogram(name: str, values: Floats, exact: float, mean: float) -> Plot:
     """Of one estimate; what lies beyond the 99th percentile is counted in the last bar."""
     is_dark = theme.dark()
     low, high = float(min(values.min(), 0.0)), float(max(np.quantile(values, 0.99), 1e-9))
     counts, edges = np.histogram(np.minimum(values, high), bins=30, range=(low, high))
-    figure = go.Figure(
-        go.Bar(
-            x=(edges[:-1] + edges[1:]) / 2, y=counts, width=edges[1] - edges[0], hovertemplate="%{x:.3f}: %{y}<extra></extra>",
-            marker={"color": theme.on_ground(COLOURS[name], is_dark), "line": {"width": 0}}, showlegend=False,
-        )
+    figure = Plot()
+    figure.bar(
+        x=(edges[:-1] + edges[1:]) / 2, y=counts, width=edges[1] - edges[0], hovertemplate="%{x:.3f}: %{y}<extra></extra>",
+        marker={"color": theme.on_ground(COLOURS[name], is_dark), "line": {"width": 0}}, showlegend=False,
     )  # fmt: skip
     top = float(counts.max()) * 1.1
     for at, dash, label in ((exact, "solid", _("exact KL")), (mean, "dot", _("measured mean"))):
-        figure.add_scatter(
+        figure.scatter(
             x=[at, at], y=[0, top], mode="lines", name=label, line={"color": theme.ink(is_dark), "width": 2, "dash": dash}, hoverinfo="skip"
         )
-    figure.update_layout(
-        template=theme.template(is_dark), height=230, bargap=0.05, hovermode="closest", xaxis={"title": {"text": FORMULAS[name]}},
+    return figure.lay_out(
+        height=230, bargap=0.05, hovermode="closest", xaxis={"title": {"text": FORMULAS[name]}},
         yaxis={"range": [0, top]},
     )  # fmt: skip
-    return figure
 
 
 def _table(exact: dict[str, ke.Moments], measured: dict[str, ke.Moments] | None) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -15,6 +14,7 @@ from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from rlhf.labs.kl_optimum import normalised
 from rlhf.labs.mdp import Floats
 
@@ -103,18 +103,15 @@ def _apply(preset: Preset) -> None:
 
 def grouped(names: Sequence[str], groups: Mapping[str, tuple[Floats, str]], key: str, *, height: int = 230, labelled: bool = True) -> None:
     """Probabilities of the answers side by side. ``groups``: label → (probabilities (K,), colour); ``labelled``: with numbers."""
-    is_dark = theme.dark()
-    bars = [
-        {
-            "type": "bar", "x": list(names), "y": values, "name": label, "marker": {"color": theme.on_ground(colour, is_dark)},
-            "text": [f"{value:.0%}" for value in values] if labelled and len(groups) * len(names) <= 12 else None,
-            "textposition": "outside", "cliponaxis": False, "hovertemplate": f"{label}: %{{y:.4f}}<extra>%{{x}}</extra>",
-        }
-        for label, (values, colour) in groups.items()
-    ]  # fmt: skip
+    plot = Plot()
+    for label, (values, colour) in groups.items():
+        plot.bar(
+            x=list(names), y=values, name=label, marker={"color": theme.on_ground(colour, plot.dark)}, cliponaxis=False,
+            text=[f"{value:.0%}" for value in values] if labelled and len(groups) * len(names) <= 12 else None,
+            textposition="outside", hovertemplate=f"{label}: %{{y:.4f}}<extra>%{{x}}</extra>",
+        )  # fmt: skip
     top = max(float(np.max(values)) for values, _colour in groups.values())
-    layout = {
-        "template": theme.template(is_dark), "height": height, "barmode": "group", "bargap": 0.25, "hovermode": "closest",
-        "yaxis": {"tickformat": ".0%", "range": [0, max(0.25, top * 1.15)]},
-    }  # fmt: skip
-    live_figure(go.Figure(data=bars, layout=layout), key=key)
+    plot.lay_out(
+        height=height, barmode="group", bargap=0.25, hovermode="closest", yaxis={"tickformat": ".0%", "range": [0, max(0.25, top * 1.15)]}
+    )
+    live_figure(plot, key=key)

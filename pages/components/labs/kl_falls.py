@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import latex, theme
@@ -13,6 +12,7 @@ from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.kl_example import LAB, LETTERS, beta_slider, grouped
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.latex import result, tex
 from pages.components.numbers import number
@@ -133,45 +133,42 @@ def _example(path: Floats, beta: float, way: int, model: int | None) -> None:
     st.caption(f"{fell} {words.format(share=number(abs(moved), 'share'), name=answers[at])}")
 
 
-def _plane(path: Floats, beta: float, found: dict[int, int | None]) -> go.Figure:
+def _plane(path: Floats, beta: float, found: dict[int, int | None]) -> Plot:
     """Change of log π of the chosen answer against that of the rejected one, over lines of equal loss."""
     is_dark = theme.dark()
     change = path - path[0]
     ends, ways = change[-1, :, :2], dd.ways(path)
     reach = float(np.clip(np.quantile(np.abs(ends), 0.98) * 1.1, 0.2, 6.0))
-    figure = go.Figure()
+    figure = Plot()
     muted = theme.muted(is_dark)
     grid = np.array([-reach, reach])
     for k in range(-6, 7):
         shift = k * reach / 3
         loss = float(dd.pair_loss(-beta * shift))
-        figure.add_scatter(
+        figure.scatter(
             x=grid, y=grid + shift, mode="lines", showlegend=False, line={"color": theme.rgba(muted, 0.7 if k == 0 else 0.3), "width": 1},
             hovertemplate=_("loss {loss}").format(loss=number(loss)) + "<extra></extra>",
         )  # fmt: skip
     for way, name in names().items():
         colour, mine = theme.on_ground(COLOURS[way], is_dark), ways == way
-        figure.add_scatter(
+        figure.scatter(
             x=ends[mine, 0], y=ends[mine, 1], mode="markers", name=name, marker={"color": colour, "size": 4, "opacity": 0.5},
             hovertemplate="Δ log π(A) %{x:.3f}<br>Δ log π(B) %{y:.3f}<extra></extra>",
         )  # fmt: skip
         if (model := found[way]) is not None:
             line = change[:, model]
-            figure.add_scatter(
-                x=line[:, 0], y=line[:, 1], mode="lines", line={"color": colour, "width": 3}, showlegend=False, hoverinfo="skip"
-            )
-            figure.add_scatter(
+            figure.scatter(x=line[:, 0], y=line[:, 1], mode="lines", line={"color": colour, "width": 3}, showlegend=False, hoverinfo="skip")
+            figure.scatter(
                 x=line[-1:, 0], y=line[-1:, 1], mode="markers", showlegend=False, hoverinfo="skip",
                 marker={"color": colour, "size": 13, "symbol": "star", "line": {"width": 1, "color": theme.ink(is_dark)}},
             )  # fmt: skip
     for x, y, words in ((0.62, 0.78, _("same loss as at the start")), (0.55, -0.93, _("smaller loss"))):
-        figure.add_annotation(x=x * reach, y=y * reach, text=words, showarrow=False, font={"color": muted, "size": 11})
+        figure.words(x * reach, y * reach, words)
     axis = {"range": [-reach, reach], "zeroline": True, "zerolinecolor": muted, "zerolinewidth": 1}
-    figure.update_layout(
-        template=theme.template(is_dark), height=420, hovermode="closest", legend={"itemsizing": "constant"},
+    return figure.lay_out(
+        height=420, hovermode="closest", legend={"itemsizing": "constant"},
         xaxis={**axis, "title": {"text": "Δ log π(A), " + _("chosen")}}, yaxis={**axis, "title": {"text": "Δ log π(B), " + _("rejected")}},
     )  # fmt: skip
-    return figure
 
 
 def _question(path: Floats | None) -> Choice:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -14,6 +13,7 @@ from pages.components.labs.drag_bars import drag_bars
 from pages.components.labs.kl_example import LAB, LIMIT, TRUE, Example, Preset, controls, grouped, preset_buttons
 from pages.components.labs.live_figure import live_figure
 from pages.components.labs.playing import player
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.numbers import number
 from rlhf.labs import kl_optimum as ko
@@ -99,37 +99,36 @@ def _question(example: Example, true: Floats) -> Choice:
     )  # fmt: skip
 
 
-def _figure(example: Example, true: Floats, frame: int) -> go.Figure:
+def _figure(example: Example, true: Floats, frame: int) -> Plot:
     """Both rewards over KL, as far as β has come; at the end the best place is marked."""
     is_dark = theme.dark()
     line = ko.frontier(example.reference, example.rewards)
     seen = line.betas >= FRAMES[frame]
     here = ko.policies(example.reference, example.rewards, FRAMES[[frame]])[0]
     distance = float(kl(here, example.reference))
-    figure = go.Figure()
+    figure = Plot()
     both = np.concatenate([line.rewards, line.policies @ true])
     for values, now, name, colour in (
         (line.rewards, here @ example.rewards, _("measured"), MEASURED),
         (line.policies @ true, here @ true, _("true"), ACTUAL),
     ):
         shade = theme.on_ground(colour, is_dark)
-        figure.add_scatter(
+        figure.scatter(
             x=[*line.kls[seen], distance], y=[*values[seen], now], mode="lines", name=name, line={"color": shade, "width": 2},
             hovertemplate="KL %{x:.3f}: %{y:.3f}<extra></extra>",
         )  # fmt: skip
-        figure.add_scatter(x=[distance], y=[now], mode="markers", marker={"color": shade, "size": 10}, showlegend=False, hoverinfo="skip")
+        figure.scatter(x=[distance], y=[now], mode="markers", marker={"color": shade, "size": 10}, showlegend=False, hoverinfo="skip")
     if frame == len(FRAMES) - 1:
         beta, most = ko.best_beta(example.reference, example.rewards, true)
         at = float(kl(ko.policies(example.reference, example.rewards, np.array([beta]))[0], example.reference))
-        figure.add_scatter(
+        figure.scatter(
             x=[at], y=[most], mode="markers+text", name=_("best"), showlegend=False, textposition="top right",
             text=[_("best: β = {beta}").format(beta="∞" if math.isinf(beta) else number(beta))],
             marker={"symbol": "star", "size": 15, "color": theme.on_ground(ACTUAL, is_dark)}, hoverinfo="skip",
         )  # fmt: skip
     reach, margin = max(float(line.kls[-1]), 0.1), 0.15 * max(float(np.ptp(both)), 0.2)
-    figure.update_layout(
-        template=theme.template(is_dark), height=300, hovermode="closest",
+    return figure.lay_out(
+        height=300, hovermode="closest",
         xaxis={"title": {"text": "KL(π∗‖π_ref), nats"}, "range": [-0.03 * reach, 1.05 * reach]},
         yaxis={"title": {"text": "E[r]"}, "range": [float(both.min()) - margin, float(both.max()) + margin]},
     )  # fmt: skip
-    return figure

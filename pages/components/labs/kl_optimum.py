@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import latex, theme
@@ -13,6 +12,7 @@ from pages.components.i18n import _
 from pages.components.labs import setting, simplex
 from pages.components.labs.kl_example import LAB, Example, Preset, controls, grouped, preset_buttons
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from pages.components.numbers import number
 from rlhf.labs import kl_optimum as ko
 from rlhf.labs.mdp import Floats
@@ -110,45 +110,44 @@ def _in_words(example: Example, best: ko.Optimum) -> None:
         st.info(words.format(names=never), icon=":material/block:")
 
 
-def _frontier(example: Example, best: ko.Optimum, n: int, picked: Floats) -> go.Figure:
+def _frontier(example: Example, best: ko.Optimum, n: int, picked: Floats) -> Plot:
     is_dark = theme.dark()
     star, orange, muted = theme.on_ground(STAR, is_dark), theme.on_ground(BEST_OF, is_dark), theme.muted(is_dark)
     line = ko.frontier(example.reference, example.rewards)
-    figure = go.Figure()
-    figure.add_scatter(
+    figure = Plot()
+    figure.scatter(
         x=line.kls, y=line.rewards, mode="lines", name="π∗ " + _("over β"), line={"color": star, "width": 2}, customdata=line.betas,
         hovertemplate="β %{customdata:.3g}<br>KL %{x:.3f}, E[r] %{y:.3f}<extra></extra>",
     )  # fmt: skip
     others = np.array([ko.best_of_n(example.reference, example.rewards, m) for m in NS])
-    figure.add_scatter(
+    figure.scatter(
         x=kl(others, example.reference), y=others @ example.rewards, mode="markers+lines", name=_("best of n"), customdata=NS,
         line={"color": orange, "width": 1, "dash": "dot"}, marker={"color": orange, "size": 5},
         hovertemplate="n %{customdata}<br>KL %{x:.3f}, E[r] %{y:.3f}<extra></extra>",
     )  # fmt: skip
     mine, bound, earned = float(kl(picked, example.reference)), ko.best_of_n_bound(n), float(picked @ example.rewards)
-    figure.add_scatter(
+    figure.scatter(
         x=[mine, bound], y=[earned, earned], mode="lines+markers", name=_("its bound"), line={"color": muted, "width": 1},
         marker={"color": [orange, muted], "size": [10, 10], "symbol": ["circle", "line-ns-open"]},
         hovertemplate="KL %{x:.3f}<extra></extra>",
     )  # fmt: skip
     reach = max(float(line.kls[-1]), bound, 0.1)
     across = np.array([0.0, min(reach, 2 * best.kl + 0.15 * reach)])
-    figure.add_scatter(
+    figure.scatter(
         x=across, y=best.objective + example.beta * across, mode="lines", name=_("slope β"), hoverinfo="skip",
         line={"color": muted, "width": 1, "dash": "dot"},
     )  # fmt: skip
-    figure.add_scatter(
+    figure.scatter(
         x=[best.kl], y=[best.reward], mode="markers", showlegend=False, marker={"color": star, "size": 12},
         hovertemplate="β %{text}<br>KL %{x:.3f}, E[r] %{y:.3f}<extra></extra>", text=[f"{example.beta:g}"],
     )  # fmt: skip
     low, high = float(line.rewards[0]), float(line.rewards[-1])
     margin = 0.12 * max(high - low, 0.2)
-    figure.update_layout(
-        template=theme.template(is_dark), height=300, hovermode="closest",
+    return figure.lay_out(
+        height=300, hovermode="closest",
         xaxis={"title": {"text": "KL(π‖π_ref), nats"}, "range": [-0.03 * reach, 1.05 * reach]},
         yaxis={"title": {"text": "E[r]"}, "range": [low - margin, high + margin]},
     )  # fmt: skip
-    return figure
 
 
 def _best_of_n(example: Example, n: int, picked: Floats) -> None:

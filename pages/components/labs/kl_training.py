@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import latex, theme
@@ -13,6 +12,7 @@ from pages.components.labs import setting, simplex
 from pages.components.labs.kl_example import LAB, Example, Preset, controls, grouped, preset_buttons
 from pages.components.labs.live_figure import live_figure
 from pages.components.labs.playing import player, reset
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.numbers import number
 from rlhf.labs import exact_training as et
@@ -119,7 +119,7 @@ def _show(example: Example, setup: et.Setup, kind: str, paths: dict[str, Floats]
         reveal(_question(example, kind, _measured(best, paths)))
 
 
-def _triangle(example: Example, best: ko.Optimum, paths: dict[str, Floats], step: int) -> go.Figure:
+def _triangle(example: Example, best: ko.Optimum, paths: dict[str, Floats], step: int) -> Plot:
     figure = simplex.figure(list(example.names), height=360)
     reference, rewards, beta = example.reference, example.rewards, example.beta
 
@@ -137,27 +137,26 @@ def _triangle(example: Example, best: ko.Optimum, paths: dict[str, Floats], step
         colour = theme.ALGORITHM_COLOURS[name]
         simplex.path(figure, walked, TITLES[name], colour, dash=DASHES[name])
         simplex.points(figure, walked[-1], TITLES[name], colour, size=9)
-        figure.data[-1].showlegend = False  # pyright: ignore[reportAttributeAccessIssue]
+        figure.traces[-1]["showlegend"] = False
     return figure
 
 
-def _curves(best: ko.Optimum, paths: dict[str, Floats], step: int) -> go.Figure:
+def _curves(best: ko.Optimum, paths: dict[str, Floats], step: int) -> Plot:
     """KL(π‖π∗) over steps on a log axis, down to rounding."""
     is_dark = theme.dark()
-    figure = go.Figure()
+    figure = Plot()
     for name, path in paths.items():
         apart = et.distances(path, best.policy)
-        figure.add_scatter(
+        figure.scatter(
             x=np.arange(step + 1), y=np.where(apart > 1e-32, apart, np.nan)[: step + 1], mode="lines", name=TITLES[name],
             line={"color": theme.on_ground(theme.ALGORITHM_COLOURS[name], is_dark), "width": 2},
             hovertemplate=f"{TITLES[name]}: %{{y:.2e}}<extra></extra>",
         )  # fmt: skip
-    figure.update_layout(
-        template=theme.template(is_dark), height=260, hovermode="x unified",
+    return figure.lay_out(
+        height=260, hovermode="x unified",
         xaxis={"title": {"text": _("step")}, "range": [0, max(10, step)]},
         yaxis={"title": {"text": "KL(π‖π∗), nats"}, "type": "log", "range": [-33, 1], "exponentformat": "power", "dtick": 8},
     )  # fmt: skip
-    return figure
 
 
 def _measured(best: ko.Optimum, paths: dict[str, Floats]) -> dict[str, float]:

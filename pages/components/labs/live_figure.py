@@ -5,17 +5,17 @@ With several figures on a page that is the difference between a third of a secon
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 
-import plotly.graph_objects as go
+import orjson
 import streamlit as st
 from streamlit.components.v2 import component
 
 from pages.components.charts import PLOTLY_SCRIPT
 from pages.components.i18n import _
+from pages.components.labs.plot import Plot
 
 _component = component(
     "rlhf_lab_figure",
@@ -26,11 +26,11 @@ _component = component(
 )
 
 
-def live_figure(figure: go.Figure, *, key: str, on_click: Callable[[], None] | None = None) -> None:
+def live_figure(plot: Plot, *, key: str, on_click: Callable[[], None] | None = None) -> None:
     """Draw it. ``on_click`` is called when a point is clicked: ``clicked(key)`` says where."""
-    missing = json.dumps(_("The plots' script could not be loaded. Reload the page."))
-    data = f'{{"figure": {figure.to_json()}, "clicks": {json.dumps(on_click is not None)}, "missing": {missing}}}'
-    _component(key=key, data=data.encode(), on_clicked_change=on_click or _nothing)
+    missing = _("The plots' script could not be loaded. Reload the page.")
+    data = {"figure": orjson.Fragment(plot.to_json()), "clicks": on_click is not None, "missing": missing}
+    _component(key=key, data=orjson.dumps(data), on_clicked_change=on_click or _nothing)
 
 
 def clicked(key: str) -> float | None:

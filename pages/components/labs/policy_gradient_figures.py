@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import policy_gradient_estimators as estimators
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from pages.components.labs.policy_gradient_estimators import Batch
 from pages.components.labs.policy_gradient_world import LAB, World
 from pages.components.numbers import number
@@ -21,15 +21,15 @@ from rlhf.labs import policy_gradient
 from rlhf.labs.mdp import Floats
 
 
-def scatter(world: World, found: policy_gradient.Cloud, shown: Sequence[str]) -> go.Figure:
+def scatter(world: World, found: policy_gradient.Cloud, shown: Sequence[str]) -> Plot:
     is_dark = theme.dark()
     axes, titles = _axes(world, found)
-    figure = go.Figure()
+    figure = Plot()
     listed = estimators.names()
     for name in dict.fromkeys(shown):
         colour = theme.on_ground(estimators.COLOURS[name], is_dark)
         flat = found.estimates[name].reshape(len(found.estimates[name]), -1) @ axes.T
-        figure.add_scatter(
+        figure.scatter(
             x=flat[:, 0], y=flat[:, 1], mode="markers", name=listed[name], marker={"color": colour, "size": 5, "opacity": 0.45},
             hovertemplate="%{x:.3g}, %{y:.3g}<extra></extra>",
         )  # fmt: skip
@@ -42,17 +42,16 @@ def scatter(world: World, found: policy_gradient.Cloud, shown: Sequence[str]) ->
             "symbol": "diamond",
             "line": {"width": 2, "color": ground},
         }
-        figure.add_scatter(
+        figure.scatter(
             x=middle[:1], y=middle[1:], mode="markers", marker=marker, showlegend=False, hovertemplate=listed[name] + "<extra></extra>"
         )
     exact = axes @ found.exact.ravel()
     cross = {"color": theme.ink(is_dark), "size": 17, "symbol": "cross-thin", "line": {"width": 2.5, "color": theme.ink(is_dark)}}
-    figure.add_scatter(x=exact[:1], y=exact[1:], mode="markers", name=_("exact gradient"), marker=cross, hovertemplate="%{x:.3g}, %{y:.3g}")
-    figure.update_layout(
-        template=theme.template(is_dark), height=430, xaxis={"title": {"text": titles[0]}}, yaxis={"title": {"text": titles[1]}},
+    figure.scatter(x=exact[:1], y=exact[1:], mode="markers", name=_("exact gradient"), marker=cross, hovertemplate="%{x:.3g}, %{y:.3g}")
+    return figure.lay_out(
+        height=430, xaxis={"title": {"text": titles[0]}}, yaxis={"title": {"text": titles[1]}},
         hovermode="closest", legend={"itemsizing": "constant"}, uirevision="cloud",
     )  # fmt: skip
-    return figure
 
 
 def _axes(world: World, found: policy_gradient.Cloud) -> tuple[Floats, tuple[str, str]]:
@@ -74,13 +73,13 @@ def closed_forms(world: World, batch: Batch, critic: Floats) -> dict[str, float]
     return {**found, "mean": policy_gradient.bandit_mean_variance(policy, rewards, noise, batch.n)}
 
 
-def bars(world: World, batch: Batch, found: policy_gradient.Cloud) -> go.Figure:
+def bars(world: World, batch: Batch, found: policy_gradient.Cloud) -> Plot:
     is_dark = theme.dark()
     listed = estimators.names()
     order = list(listed)[::-1]
     measured = [found.measured[name] for name in order]
-    figure = go.Figure()
-    figure.add_scatter(
+    figure = Plot()
+    figure.scatter(
         x=[m.variance for m in measured], y=[listed[name] for name in order], mode="markers", name=_("measured"),
         error_x={"array": [2 * m.variance_error for m in measured], "color": theme.muted(is_dark), "thickness": 1.5, "width": 4},
         marker={"size": 12, "color": [theme.on_ground(estimators.COLOURS[name], is_dark) for name in order]},
@@ -89,19 +88,18 @@ def bars(world: World, batch: Batch, found: policy_gradient.Cloud) -> go.Figure:
     if world.rewards is not None:
         closed = closed_forms(world, batch, found.critic)
         mark = {"symbol": "line-ns", "size": 20, "line": {"width": 2, "color": theme.ink(is_dark)}}
-        figure.add_scatter(
+        figure.scatter(
             x=[closed[name] for name in order], y=[listed[name] for name in order], mode="markers", marker=mark, name=_("exactly"),
             hovertemplate="%{x:.4g}<extra></extra>",
         )  # fmt: skip
     positive = all(m.variance > 1e-12 for m in measured)
-    figure.update_layout(
-        template=theme.template(is_dark), height=290, showlegend=world.rewards is not None,
+    return figure.lay_out(
+        height=290, showlegend=world.rewards is not None,
         xaxis={
             "type": "log" if positive else "linear", **_ticks(measured),
             "title": {"text": _("variance of one batch ± 2 standard errors")},
         },
     )  # fmt: skip
-    return figure
 
 
 def _ticks(measured: Sequence[policy_gradient.Measured]) -> dict[str, list[Any]]:
@@ -127,9 +125,9 @@ def against_baseline(world: World, batch: Batch) -> None:
         return policy_gradient.bandit_variance(policy, rewards, noise, batch.n, b)
 
     st.markdown(f"**{_('Exact variance, by the baseline b')}**")
-    figure = go.Figure()
+    figure = Plot()
     line = theme.on_ground(estimators.COLOURS["constant"], is_dark)
-    figure.add_scatter(
+    figure.scatter(
         x=x,
         y=[variance(b) for b in x],
         mode="lines",
@@ -147,11 +145,8 @@ def against_baseline(world: World, batch: Batch) -> None:
             "color": theme.on_ground(colour, is_dark),
             "line": {"width": 2},
         }
-        figure.add_scatter(
-            x=[b], y=[variance(b)], mode="markers", name=name, marker=marker, hovertemplate=f"{name}: %{{y:.3g}}<extra></extra>"
-        )
-    figure.update_layout(
-        template=theme.template(is_dark),
+        figure.scatter(x=[b], y=[variance(b)], mode="markers", name=name, marker=marker, hovertemplate=f"{name}: %{{y:.3g}}<extra></extra>")
+    figure.lay_out(
         height=290,
         xaxis={"title": {"text": "b"}},
         yaxis={"title": {"text": _("variance")}, "rangemode": "tozero"},
@@ -171,8 +166,8 @@ def critic(world: World, found: policy_gradient.Cloud) -> None:
     exact = policy_gradient.values(world.task, world.policy[None])[0, 0]
     low, high = float(min(exact[live].min(), found.critic[live].min())), float(max(exact[live].max(), found.critic[live].max()))
     st.markdown(f"**{_('What the critic has learned')}**")
-    figure = go.Figure()
-    figure.add_scatter(
+    figure = Plot()
+    figure.scatter(
         x=[low, high],
         y=[low, high],
         mode="lines",
@@ -180,14 +175,13 @@ def critic(world: World, found: policy_gradient.Cloud) -> None:
         hoverinfo="skip",
         showlegend=False,
     )
-    figure.add_scatter(
+    figure.scatter(
         x=exact[live], y=found.critic[live], mode="markers", showlegend=False,
         marker={"color": theme.on_ground(theme.GREEN, is_dark), "size": 9},
         text=[world.state_name(int(s)) for s in live],
         hovertemplate="%{text}: V = %{x:.3f}, V̂ = %{y:.3f}<extra></extra>",
     )  # fmt: skip
-    figure.update_layout(
-        template=theme.template(is_dark),
+    figure.lay_out(
         height=290,
         xaxis={"title": {"text": _("exact V of a cell")}},
         yaxis={"title": {"text": _("learned V̂")}},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -13,6 +12,7 @@ from pages.components.i18n import _
 from pages.components.labs import policy_gradient_estimators as estimators
 from pages.components.labs import question, setting
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from pages.components.labs.policy_gradient_estimators import Batch
 from pages.components.labs.policy_gradient_world import LAB, World
 from pages.components.latex import result, tex
@@ -121,9 +121,9 @@ def _learned(world: World, batch: Batch, rate: float, updates: int, seeds: int) 
     return found
 
 
-def _curves(found: policy_gradient.Learning, shown: tuple[str, str]) -> go.Figure:
+def _curves(found: policy_gradient.Learning, shown: tuple[str, str]) -> Plot:
     is_dark = theme.dark()
-    figure = go.Figure()
+    figure = Plot()
     listed = estimators.names()
     steps = np.arange(len(found.exact))
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
@@ -131,26 +131,23 @@ def _curves(found: policy_gradient.Learning, shown: tuple[str, str]) -> go.Figur
         colour = theme.on_ground(estimators.COLOURS[name], is_dark)
         low, quarter, three, high = np.quantile(found.curves[name], [0, 0.25, 0.75, 1], axis=1)
         for bottom, top, alpha in ((low, high, 0.10), (quarter, three, 0.22)):
-            figure.add_scatter(x=steps, y=bottom, **edge)
-            figure.add_scatter(x=steps, y=top, fill="tonexty", fillcolor=theme.rgba(colour, alpha), **edge)
+            figure.scatter(x=steps, y=bottom, **edge)
+            figure.scatter(x=steps, y=top, fill="tonexty", fillcolor=theme.rgba(colour, alpha), **edge)
     for name in policy_gradient.ESTIMATORS:
         line = {"color": theme.on_ground(estimators.COLOURS[name], is_dark), "width": 2.5 if name in shown else 1}
-        figure.add_scatter(
+        figure.scatter(
             x=steps, y=np.median(found.curves[name], axis=1), mode="lines", name=listed[name], line=line,
             opacity=1 if name in shown else 0.6, hovertemplate="%{y:.3f}",
         )  # fmt: skip
     dash = {"color": theme.ink(is_dark), "width": 2, "dash": "dash"}
-    figure.add_scatter(x=steps, y=found.exact, mode="lines", name=_("exact gradient"), line=dash, hovertemplate="%{y:.3f}")
-    figure.add_hline(
-        y=found.best, line={"color": theme.muted(is_dark), "width": 1.5, "dash": "dot"}, annotation_text=f"J* = {number(found.best)}",
-        annotation_position="top right", annotation_font={"size": 11, "color": theme.muted(is_dark)},
-    )  # fmt: skip
-    figure.update_layout(
-        template=theme.template(is_dark), height=430, hovermode="x",
+    figure.scatter(x=steps, y=found.exact, mode="lines", name=_("exact gradient"), line=dash, hovertemplate="%{y:.3f}")
+    figure.level(found.best, dash="dot")
+    figure.words(1, found.best, f"J* = {number(found.best)}", xref="x domain", xanchor="right", yanchor="bottom")
+    return figure.lay_out(
+        height=430, hovermode="x",
         legend={"traceorder": "normal"}, xaxis={"title": {"text": _("update")}},
         yaxis={"title": {"text": _("expected return J")}},
     )  # fmt: skip
-    return figure
 
 
 def _table(found: policy_gradient.Learning) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -12,6 +11,7 @@ from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from pages.components.labs.policy_gradient_world import LAB, World
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
@@ -94,26 +94,22 @@ def _terms(world: World, state: int, weighted: Floats, scores: Floats, terms: Fl
     st.dataframe(pd.DataFrame(rows, columns=[_("Action"), "π(a)", worth, "∂log π(a)/∂θ", _("Product")]), hide_index=True)
 
 
-def _errors(world: World, state: int, action: int, h: float, slope: float) -> go.Figure:
+def _errors(world: World, state: int, action: int, h: float, slope: float) -> Plot:
     is_dark = theme.dark()
     found = np.abs(policy_gradient.differences(world.task, world.logits, state, action, STEPS) - slope)
     here = abs(float(policy_gradient.differences(world.task, world.logits, state, action, np.array([h]))[0]) - slope)
     floor = 1e-17  # a difference of exactly 0 has no place on a log axis
     line = theme.on_ground(theme.BLUE, is_dark)
-    figure = go.Figure()
-    figure.add_scatter(
+    figure = Plot()
+    figure.scatter(
         x=STEPS, y=np.maximum(found, floor), mode="lines+markers", line={"color": line, "width": 2}, marker={"size": 4}, showlegend=False,
         hovertemplate="h = %{x:.1e}: %{y:.2e}<extra></extra>",
     )  # fmt: skip
-    figure.add_scatter(
+    figure.scatter(
         x=[h], y=[max(here, floor)], mode="markers", showlegend=False, hovertemplate="h = %{x:.1e}: %{y:.2e}<extra></extra>",
         marker={"color": theme.on_ground(theme.VERMILLION, is_dark), "size": 12},
     )  # fmt: skip
-    note = {"showarrow": False, "yref": "paper", "font": {"size": 11, "color": theme.muted(is_dark)}}
-    figure.add_annotation(x=-10.4, y=0.06, text=_("rounding"), **note)
-    figure.add_annotation(x=-1.2, y=0.06, text=_("truncation"), **note)
+    figure.words(-10.4, 0.06, _("rounding"), yref="paper")
+    figure.words(-1.2, 0.06, _("truncation"), yref="paper")
     axis = {"type": "log", "exponentformat": "power", "dtick": 3}
-    figure.update_layout(
-        template=theme.template(is_dark), height=280, xaxis={**axis, "title": {"text": "h"}}, yaxis={**axis, "title": {"text": _("error")}}
-    )
-    return figure
+    return figure.lay_out(height=280, xaxis={**axis, "title": {"text": "h"}}, yaxis={**axis, "title": {"text": _("error")}})

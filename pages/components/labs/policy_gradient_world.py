@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
@@ -14,6 +13,7 @@ from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.labs.drag_bars import drag_bars, set_bars
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from pages.components.numbers import number
 from rlhf.labs import gridworld, mdp, policy_gradient, softmax_policy
 from rlhf.labs.mdp import Floats
@@ -148,19 +148,17 @@ def _logits(task: policy_gradient.Task, skill: float) -> Floats:
     return skill * advantages / size if size > 1e-9 else np.zeros_like(advantages)
 
 
-def _map(world: World) -> go.Figure:
+def _map(world: World) -> Plot:
     """The cells, with the likeliest action in each: the surer, the darker."""
     assert world.grid is not None
     is_dark = theme.dark()
     rows, policy = world.grid.rows, world.policy
     tints = {"G": theme.GREEN, "X": theme.VERMILLION, "#": theme.muted(is_dark), "S": theme.BLUE}
-    figure = go.Figure()
+    figure = Plot()
     for r, row in enumerate(rows):
         for c, kind in enumerate(row):
             fill = theme.rgba(tints[kind], 0.75 if kind == "#" else 0.3) if kind in tints else theme.rgba(theme.muted(is_dark), 0.08)
-            figure.add_shape(
-                type="rect", x0=c - 0.47, x1=c + 0.47, y0=r - 0.47, y1=r + 0.47, line={"width": 0}, fillcolor=fill, layer="below"
-            )
+            figure.box(c, r, 0.94, fill, layer="below")
     for s, (r, c) in enumerate(world.grid.cells):
         if world.task.mdp.terminal[s]:
             text, shade = {"G": _("goal"), "X": _("pit")}[rows[r][c]], theme.ink(is_dark)
@@ -172,7 +170,7 @@ def _map(world: World) -> go.Figure:
             )
         hover = "<br>".join(f"{a} {number(float(p), 'share')}" for a, p in zip(gridworld.ARROWS, policy[s], strict=True))
         size = 12 if world.task.mdp.terminal[s] else 20
-        figure.add_scatter(
+        figure.scatter(
             x=[c],
             y=[r],
             mode="text",
@@ -182,12 +180,11 @@ def _map(world: World) -> go.Figure:
             hoverinfo="text",
             showlegend=False,
         )
-    figure.update_layout(
-        template=theme.template(is_dark), height=20 + 56 * len(rows), margin={"l": 0, "r": 0, "t": 4, "b": 4},
+    return figure.lay_out(
+        height=20 + 56 * len(rows), margin={"l": 0, "r": 0, "t": 4, "b": 4},
         xaxis={"visible": False, "range": [-0.5, len(rows[0]) - 0.5], "constrain": "domain", "fixedrange": True},
         yaxis={"visible": False, "range": [len(rows) - 0.5, -0.5], "scaleanchor": "x", "constrain": "domain", "fixedrange": True},
     )  # fmt: skip
-    return figure
 
 
 def _explain(world: World) -> None:

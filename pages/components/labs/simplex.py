@@ -7,11 +7,11 @@ import io
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from pages.components import theme
+from pages.components.labs.plot import Plot
 from rlhf.labs.mdp import Floats
 
 CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
@@ -22,27 +22,22 @@ def xy(p: ArrayLike) -> Floats:
     return np.asarray(p, np.float64) @ CORNERS
 
 
-def figure(names: Sequence[str], *, height: int = 380) -> go.Figure:
+def figure(names: Sequence[str], *, height: int = 380) -> Plot:
     """The empty triangle with its corners named; traces are added with ``points`` and ``path``."""
-    is_dark = theme.dark()
+    made = Plot()
     edge = np.vstack([CORNERS, CORNERS[:1]])
+    look = {"line": {"color": theme.muted(made.dark), "width": 1}, "hoverinfo": "skip", "showlegend": False}
+    made.scatter(x=edge[:, 0], y=edge[:, 1], mode="lines", **look)
+    for name, (x, y), anchor in zip(names, CORNERS, ("top", "top", "bottom"), strict=True):
+        made.words(x, y, name.replace("<", "‹"), yanchor=anchor, font={"color": theme.ink(made.dark), "size": 12})
     hidden = {"visible": False, "fixedrange": True}
-    corners = [
-        {"x": x, "y": y, "text": name.replace("<", "‹"), "showarrow": False, "yanchor": anchor, "font": {"color": theme.ink(is_dark)}}
-        for name, (x, y), anchor in zip(names, CORNERS, ("top", "top", "bottom"), strict=True)
-    ]
-    return go.Figure(
-        go.Scatter(
-            x=edge[:, 0], y=edge[:, 1], mode="lines", line={"color": theme.muted(is_dark), "width": 1}, hoverinfo="skip", showlegend=False
-        ),
-        layout={  # at once: each later change of a layout takes milliseconds that a slider waits for
-            "template": theme.template(is_dark), "height": height, "hovermode": "closest", "annotations": corners,
-            "xaxis": {**hidden, "range": [-0.08, 1.08]}, "yaxis": {**hidden, "range": [-0.09, 0.96], "scaleanchor": "x"},
-        },
+    return made.lay_out(
+        height=height, hovermode="closest",
+        xaxis={**hidden, "range": [-0.08, 1.08]}, yaxis={**hidden, "range": [-0.09, 0.96], "scaleanchor": "x"},
     )  # fmt: skip
 
 
-def shade(made: go.Figure, value: Callable[[Floats], Floats], *, colour: str = theme.BLUE, fineness: int = 60) -> None:
+def shade(made: Plot, value: Callable[[Floats], Floats], *, colour: str = theme.BLUE, fineness: int = 60) -> None:
     """Colour the triangle by a function of distributions ((N, 3) → (N,)): the stronger, the larger. Drawn below everything else.
 
     A picture of 4·``fineness`` points along the edge, whose opacity is the value between its smallest and largest finite one.
@@ -64,10 +59,11 @@ def shade(made: go.Figure, value: Callable[[Floats], Floats], *, colour: str = t
     )
     opacity = np.zeros((high, wide), np.uint8)
     opacity[shown] = np.rint(255 * inside[shown] * (0.03 + 0.47 * strength))
-    made.add_layout_image(
-        source=_png(opacity, theme.on_ground(colour, theme.dark())), xref="x", yref="y", x=0, y=CORNERS[2, 1], sizex=1, sizey=CORNERS[2, 1],
-        sizing="stretch", layer="below",
-    )  # fmt: skip
+    picture = {
+        "source": _png(opacity, theme.on_ground(colour, made.dark)), "xref": "x", "yref": "y", "x": 0, "y": CORNERS[2, 1],
+        "sizex": 1, "sizey": CORNERS[2, 1], "sizing": "stretch", "layer": "below",
+    }  # fmt: skip
+    made.lay_out(images=[picture])
 
 
 def _png(opacity: NDArray[np.uint8], colour: str) -> str:
@@ -78,23 +74,23 @@ def _png(opacity: NDArray[np.uint8], colour: str) -> str:
     return f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
 
 
-def points(made: go.Figure, p: ArrayLike, name: str, colour: str, *, symbol: str = "circle", size: int = 11) -> None:
+def points(made: Plot, p: ArrayLike, name: str, colour: str, *, symbol: str = "circle", size: int = 11) -> None:
     """Mark distributions, (N, 3) or (3,)."""
     p = np.atleast_2d(np.asarray(p, np.float64))
     places = xy(p)
-    made.add_scatter(
+    made.scatter(
         x=places[:, 0], y=places[:, 1], mode="markers", name=name, customdata=p, hovertemplate=f"{name}: {_HOVER}",
-        marker={"color": theme.on_ground(colour, theme.dark()), "size": size, "symbol": symbol},
+        marker={"color": theme.on_ground(colour, made.dark), "size": size, "symbol": symbol},
     )  # fmt: skip
 
 
-def path(made: go.Figure, p: ArrayLike, name: str, colour: str, *, dash: str = "solid") -> None:
+def path(made: Plot, p: ArrayLike, name: str, colour: str, *, dash: str = "solid") -> None:
     """The way of a distribution over time, (T, 3)."""
     p = np.asarray(p, np.float64)
     places = xy(p)
-    made.add_scatter(
+    made.scatter(
         x=places[:, 0], y=places[:, 1], mode="lines", name=name, customdata=p, hovertemplate=f"{name}: {_HOVER}",
-        line={"color": theme.on_ground(colour, theme.dark()), "width": 2, "dash": dash},
+        line={"color": theme.on_ground(colour, made.dark), "width": 2, "dash": dash},
     )  # fmt: skip
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import setting
+from pages.components.labs.plot import Plot
 from pages.components.labs.text_walk import LAB
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
@@ -48,35 +48,27 @@ def labels(strings: Sequence[str]) -> list[str]:
     return [(text if len(text) <= 12 else text[:11] + "…").replace("<", "‹").replace("&", "＆") for text in seen]
 
 
-def figure(way: WayBack, *, height: int = 250, scale: tuple[float, float] | None = None) -> go.Figure:
-    """Bars: what each token is paid; line: the return; dotted: what the critic expected. ``scale``: of the vertical axis.
-
-    Built in one go: plotly takes several times as long to change a figure.
-    """
-    is_dark = theme.dark()
+def figure(way: WayBack, *, height: int = 250, scale: tuple[float, float] | None = None) -> Plot:
+    """Bars: what each token is paid; line: the return; dotted: what the critic expected. ``scale``: of the vertical axis."""
+    is_dark, plot = theme.dark(), Plot()
     x = list(range(len(way.strings)))
     blue, grey, orange = (theme.on_ground(colour, is_dark) for colour in (theme.BLUE, theme.GREY, VALUE_COLOUR))
-    data: list[dict[str, Any]] = []
     if len(way.rewards):
-        bars = {"type": "bar", "name": _("reward r"), "marker": {"color": grey}, "width": 0.35, "hovertemplate": "r = %{y:.3g}"}
-        data += [{**bars, "x": x, "y": list(way.rewards)}, _line(_("return G"), "G", x, way.returns, blue, "solid")]
+        plot.bar(x=x, y=way.rewards, name=_("reward r"), marker={"color": grey}, width=0.35, hovertemplate="r = %{y:.3g}")
+        plot.scatter(**_line(_("return G"), "G", x, way.returns, blue, "solid"))
     ends = labels(way.strings)
     if way.expected is not None:
-        data.append(_line(_("critic V(s)"), "V", list(range(len(way.expected))), way.expected, orange, "dot"))
+        plot.scatter(**_line(_("critic V(s)"), "V", list(range(len(way.expected))), way.expected, orange, "dot"))
         ends += [_("end") if len(way.rewards) else "…"]
     axis = {"tickvals": list(range(len(ends))), "ticktext": ends, "tickangle": 0 if len(ends) <= 10 else -60}
-    return go.Figure(
-        data=data,
-        layout={
-            "template": theme.template(is_dark), "height": height, "hovermode": "x unified",
-            "xaxis": {**axis, "range": [-0.5, len(ends) - 0.5]}, "yaxis": {"range": scale or _scale(way)},
-        },
-    )  # fmt: skip
+    return plot.lay_out(
+        height=height, hovermode="x unified", xaxis={**axis, "range": [-0.5, len(ends) - 0.5]}, yaxis={"range": scale or _scale(way)}
+    )
 
 
 def _line(name: str, symbol: str, x: list[int], y: Floats, colour: str, dash: str) -> dict[str, Any]:
     style = {"mode": "lines+markers", "line": {"color": colour, "width": 2, "dash": dash}, "marker": {"size": 8}}
-    return {"type": "scatter", "name": name, "x": x, "y": y.tolist(), "hovertemplate": f"{symbol} = %{{y:.3g}}", **style}
+    return {"name": name, "x": x, "y": y, "hovertemplate": f"{symbol} = %{{y:.3g}}", **style}
 
 
 def _scale(way: WayBack) -> tuple[float, float]:

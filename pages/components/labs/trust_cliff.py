@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import trust_notes, trust_settings
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.labs.trust_settings import COLOURS, SYMBOLS, Setup, names
 from pages.components.latex import block, result, tex
@@ -132,14 +132,14 @@ def _question(setup: Setup, measured: dict[str, trust_region.Update]) -> Choice:
     )
 
 
-def _figure(setup: Setup, batch: Batch, lines: list[Line]) -> go.Figure:
+def _figure(setup: Setup, batch: Batch, lines: list[Line]) -> Plot:
     is_dark, problem = theme.dark(), setup.problem
     marks = [x for line in lines for x in (line.limit, line.taken) if 0 < x < np.inf]
     low, high = min(marks, default=1.0) / 8, max(marks, default=1.0) * 4
     high = max(high, 20.0)
     lengths = np.geomspace(low, high, POINTS)
     start = problem.expected_return(setup.theta)
-    made = go.Figure(layout={"template": theme.template(is_dark)})
+    made = Plot()
     returns: list[float] = [start]
     for line in lines:
         colour, name = theme.on_ground(COLOURS[line.method], is_dark), names()[line.method]
@@ -148,28 +148,28 @@ def _figure(setup: Setup, batch: Batch, lines: list[Line]) -> go.Figure:
         promised = [start + batch.steps * batch.surrogate(problem.logprobs(theta)) for theta in thetas]
         returns += exact
         wide = 2 if line.method == "plain" else 4
-        made.add_scatter(
+        made.scatter(
             x=lengths, y=exact, mode="lines", name=name, line={"color": colour, "width": wide}, opacity=1 if wide == 2 else 0.6,
             hovertemplate="J %{y:.3f}",
         )  # fmt: skip
-        made.add_scatter(
+        made.scatter(
             x=lengths, y=promised, mode="lines", showlegend=False, line={"color": colour, "width": 1.5, "dash": "dot"}, hoverinfo="skip"
         )
         for x, symbol, words in ((line.limit, "diamond", "KL = δ"), (line.taken, SYMBOLS["plain"], _("the step"))):
             if 0 < x < np.inf and (symbol == "diamond" or line.method == "plain"):
                 y = problem.expected_return(setup.theta + x * line.direction)
-                made.add_scatter(
+                made.scatter(
                     x=[x], y=[y], mode="markers", showlegend=False, hovertemplate=f"{name}, {words}: J %{{y:.3f}}<extra></extra>",
                     marker={"symbol": symbol, "size": 12, "color": colour, "line": {"width": 1, "color": theme.ink(is_dark)}},
                 )  # fmt: skip
-    made.add_hline(y=start, line={"color": theme.muted(is_dark), "width": 1, "dash": "dash"}, annotation_text="J(π_old)")
+    made.level(start, dash="dash")
+    made.words(1, start, "J(π_old)", xref="x domain", xanchor="right", yanchor="bottom")
     room = 0.12 * max(float(np.ptp(returns)), 1e-6)
-    made.update_layout(
+    return made.lay_out(
         height=380, hovermode="closest",
         xaxis={"type": "log", "dtick": 1, "title": {"text": _("length of the step, ‖θ′ − θ‖")}},
         yaxis={"title": {"text": "J"}, "range": [min(returns) - room, max(returns) + room]},
     )  # fmt: skip
-    return made
 
 
 def _numbers(setup: Setup, batch: Batch, lines: list[Line], measured: dict[str, trust_region.Update]) -> None:

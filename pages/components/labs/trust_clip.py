@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import playing, setting, trust_notes, trust_settings
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.labs.trust_settings import LAB, Setup
 from pages.components.latex import block, result, tex
@@ -117,25 +117,25 @@ def _curves(setup: Setup, batch: Batch, path: list[Floats], epoch: int) -> None:
             live_figure(_curve(setup, batch, path[epoch], sign, far), key=f"tr/curve/{sign}")
 
 
-def _curve(setup: Setup, batch: Batch, logprobs: Floats, sign: int, far: float) -> go.Figure:
+def _curve(setup: Setup, batch: Batch, logprobs: Floats, sign: int, far: float) -> Plot:
     """min(ρA, clip(ρ)A) / |A| for one sign of A."""
     is_dark, epsilon = theme.dark(), setup.settings.epsilon
     edge, muted = 1 + sign * epsilon, theme.muted(is_dark)
     line = theme.on_ground(theme.GREEN if sign > 0 else theme.VERMILLION, is_dark)
     sloped = [0, edge] if sign > 0 else [edge, far]
     flat = [edge, far] if sign > 0 else [0, edge]
-    made = go.Figure(layout={"template": theme.template(is_dark)})
-    made.add_vrect(x0=flat[0], x1=flat[1], fillcolor=theme.GREY, opacity=0.14, line_width=0)
-    made.add_scatter(x=[0, far], y=[0, sign * far], mode="lines", line={"color": muted, "width": 1, "dash": "dot"}, hoverinfo="skip")
-    made.add_scatter(x=sloped, y=[sign * x for x in sloped], mode="lines", line={"color": line, "width": 3}, hoverinfo="skip")
-    made.add_scatter(x=flat, y=[sign * edge] * 2, mode="lines", line={"color": muted, "width": 3}, hoverinfo="skip")
-    made.add_vline(x=1, line={"color": muted, "width": 1, "dash": "dash"})
+    made = Plot()
+    made.band(flat[0], flat[1])
+    made.scatter(x=[0, far], y=[0, sign * far], mode="lines", line={"color": muted, "width": 1, "dash": "dot"}, hoverinfo="skip")
+    made.scatter(x=sloped, y=[sign * x for x in sloped], mode="lines", line={"color": line, "width": 3}, hoverinfo="skip")
+    made.scatter(x=flat, y=[sign * edge] * 2, mode="lines", line={"color": muted, "width": 3}, hoverinfo="skip")
+    made.upright(1, dash="dash")
     mine = [group for group in groups(batch) if group.advantage * sign > 0]
     ratios = np.exp((logprobs - batch.old).ravel()[[group.cell for group in mine]]) if mine else np.zeros(0)
     cut = trust_region.is_cut(ratios, np.full(len(mine), float(sign)), epsilon)
     height = [min(r, edge) if sign > 0 else -max(r, edge) for r in ratios]
     named = len(mine) <= 3
-    made.add_scatter(
+    made.scatter(
         x=ratios, y=height, mode="markers+text" if named else "markers", text=[setup.cell(g.cell) for g in mine], textposition="top center",
         customdata=[[setup.cell(g.cell), g.count, g.advantage] for g in mine],
         marker={
@@ -145,12 +145,11 @@ def _curve(setup: Setup, batch: Batch, logprobs: Floats, sign: int, far: float) 
         hovertemplate="%{customdata[0]}: %{customdata[1]} ×, A %{customdata[2]:.3f}, ρ %{x:.3f}<extra></extra>",
     )  # fmt: skip
     top = max(1.6, edge + 0.3)
-    made.update_layout(
+    return made.lay_out(
         height=270, showlegend=False, hovermode="closest",
         xaxis={"title": {"text": "ρ"}, "range": [0, far]},
         yaxis={"title": {"text": _("objective / |A|")}, "range": [-0.1, top] if sign > 0 else [-max(2.0, min(far, 3.0)) - 0.1, 0.1]},
     )  # fmt: skip
-    return made
 
 
 def _state(setup: Setup, batch: Batch, made: Update, path: list[Floats], epoch: int) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import plotly.graph_objects as go
 
 from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import simplex, trust_grid
+from pages.components.labs.plot import Plot
 from pages.components.labs.trust_settings import ARMS, COLOURS, SYMBOLS, Setup, names
 from rlhf.labs import trust_region
 from rlhf.labs.mdp import Floats
@@ -18,7 +18,7 @@ from rlhf.labs.trust_region import METHODS, Round, Update
 BETWEEN = 12  # points of a straight step, which is a curve among the policies
 
 
-def where(setup: Setup, done: Sequence[Round], looked_at: str) -> go.Figure:
+def where(setup: Setup, done: Sequence[Round], looked_at: str) -> Plot:
     """The picture of the world after the updates ``done``."""
     if setup.world == "arms":
         return _triangle(setup, done)
@@ -35,7 +35,7 @@ def way(update: Update) -> Floats:
     return (1 - share) * update.path[0] + share * update.path[1]
 
 
-def _triangle(setup: Setup, done: Sequence[Round]) -> go.Figure:
+def _triangle(setup: Setup, done: Sequence[Round]) -> Plot:
     made = simplex.figure([f"{arm}  ({reward:.2g})" for arm, reward in zip(ARMS, setup.rewards, strict=True)], height=520)
     rewards = np.array(setup.rewards)
     if np.ptp(rewards) > 0:
@@ -43,7 +43,7 @@ def _triangle(setup: Setup, done: Sequence[Round]) -> go.Figure:
     start = setup.policy()[0]
     if len(done) <= 1 and setup.settings.delta > 0:
         simplex.path(made, trust_region.ring(start, setup.settings.delta), _("KL = δ"), theme.GREY, dash="dot")
-        made.data[-1].update(showlegend=False)
+        made.traces[-1]["showlegend"] = False
     for method in METHODS:
         if done:
             _trail(made, setup, [round_[method] for round_ in done])
@@ -51,22 +51,22 @@ def _triangle(setup: Setup, done: Sequence[Round]) -> go.Figure:
     return made
 
 
-def _trail(made: go.Figure, setup: Setup, updates: Sequence[Update]) -> None:
+def _trail(made: Plot, setup: Setup, updates: Sequence[Update]) -> None:
     """The way of one method through the triangle: its steps, PPO's epochs as dots, TRPO's refused trials as crosses."""
     method, name = updates[0].method, names()[updates[0].method]
     policies = np.vstack([_first_state(setup, way(update)) for update in updates])
     simplex.path(made, policies, name, COLOURS[method])
-    made.data[-1].update(showlegend=False)
+    made.traces[-1]["showlegend"] = False
     small = np.vstack([_first_state(setup, np.array(update.path))[1:-1] for update in updates])
     small = np.vstack([small, *(_first_state(setup, update.path[-1][None]) for update in updates[:-1])])
     if len(small):
         simplex.points(made, small, name, COLOURS[method], symbol=SYMBOLS[method], size=5)
-        made.data[-1].update(showlegend=False)
+        made.traces[-1]["showlegend"] = False
     refused = [trial.theta for trial in updates[-1].trials if not trial.accepted]
     if refused:
         words = _("{method}, refused trial").format(method=name)
         simplex.points(made, _first_state(setup, np.array(refused)), words, COLOURS[method], symbol="x-thin-open", size=8)
-        made.data[-1].update(showlegend=False)
+        made.traces[-1]["showlegend"] = False
     simplex.points(
         made, _first_state(setup, updates[-1].path[-1][None]), name, COLOURS[method], symbol=SYMBOLS[method],
         size=15 if method == "natural" else 11,
@@ -80,41 +80,36 @@ def _first_state(setup: Setup, thetas: Floats) -> Floats:
     return weights / weights.sum(1, keepdims=True)
 
 
-def _corridor(setup: Setup, done: Sequence[Round]) -> go.Figure:
+def _corridor(setup: Setup, done: Sequence[Round]) -> Plot:
     """J over the one number that this policy has, with every landing on it."""
     is_dark, problem = theme.dark(), setup.problem
     lines = np.linspace(-7, 7, 141)
     right = 1 / (1 + np.exp(-lines))
-    made = go.Figure(
-        go.Scatter(
-            x=right, y=[problem.expected_return(np.array([0.0, x])) for x in lines], mode="lines", name="J", showlegend=False,
-            line={"color": theme.muted(is_dark), "width": 2}, hovertemplate="π(→) %{x:.3f}: J %{y:.2f}<extra></extra>",
-        ),
-        layout={"template": theme.template(is_dark)},
+    made = Plot()
+    made.scatter(
+        x=right, y=[problem.expected_return(np.array([0.0, x])) for x in lines], mode="lines", name="J", showlegend=False,
+        line={"color": theme.muted(is_dark), "width": 2}, hovertemplate="π(→) %{x:.3f}: J %{y:.2f}<extra></extra>",
     )  # fmt: skip
     start = float(setup.policy()[0, 1])
     if len(done) <= 1 and setup.settings.delta > 0:
         edges = _limits(setup)
-        made.add_vrect(
-            x0=edges[0], x1=edges[1], fillcolor=theme.GREY, opacity=0.18, line_width=0, annotation_text="KL ≤ δ",
-            annotation_position="bottom left", annotation_font_color=theme.muted(is_dark),
-        )  # fmt: skip
+        made.band(*edges)
+        made.words(edges[0], 0, "KL ≤ δ", yref="y domain", xanchor="left", yanchor="bottom")
     here = {"x": [start], "y": [problem.expected_return(setup.theta)]}
-    made.add_scatter(**here, mode="markers", name="π_old", marker={"symbol": "x", "size": 9, "color": theme.on_ground(theme.GREY, is_dark)})
+    made.scatter(**here, mode="markers", name="π_old", marker={"symbol": "x", "size": 9, "color": theme.on_ground(theme.GREY, is_dark)})
     for method in METHODS if done else ():
         last, colour = done[-1][method], theme.on_ground(COLOURS[method], is_dark)
         path = np.array(last.path)
         epochs = np.array([problem.expected_return(theta) for theta in path])
         sizes = [5] * (len(path) - 1) + [15 if method == "natural" else 11]
-        made.add_scatter(
+        made.scatter(
             x=_first_state(setup, path)[1:, 1], y=epochs[1:], mode="markers", name=names()[method],
             marker={"symbol": SYMBOLS[method], "size": sizes[1:], "color": colour, "opacity": 1}, hovertemplate="π(→) %{x:.3f}: J %{y:.2f}",
         )  # fmt: skip
-    made.update_layout(
+    return made.lay_out(
         height=400, hovermode="closest",
         xaxis={"title": {"text": _("π(→), the same in every cell")}, "range": [-0.02, 1.02]}, yaxis={"title": {"text": "J"}},
     )  # fmt: skip
-    return made
 
 
 def _limits(setup: Setup) -> list[float]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import grid_board
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.labs.values_boards import scale, value_cells
 from pages.components.labs.values_learning import names
@@ -78,21 +78,19 @@ def heard_of_goal(here: Here) -> tuple[int | None, Floats]:
 
 
 def _wave_figure(values: Floats, heard: int | None) -> None:
-    is_dark = theme.dark()
     shown = values[: max(12, 3 * (heard or 4))]
-    line = {
-        "type": "scatter", "x": np.arange(len(shown)), "y": shown, "mode": "lines+markers",
-        "line": {"color": theme.on_ground(theme.BLUE, is_dark)}, "hovertemplate": "%{x}: %{y:.4f}<extra></extra>",
-    }  # fmt: skip
-    layout = {
-        "template": theme.template(is_dark), "height": 220, "hovermode": "closest",
-        "xaxis": {"title": {"text": _("sweep")}, "tickformat": "d"},
-        "yaxis": {"title": {"text": _("V at the start")}},
-    }  # fmt: skip
-    figure = go.Figure(data=[line], layout=layout)
+    plot = Plot()
+    plot.scatter(
+        x=np.arange(len(shown)), y=shown, mode="lines+markers", line={"color": theme.on_ground(theme.BLUE, plot.dark)},
+        hovertemplate="%{x}: %{y:.4f}<extra></extra>",
+    )  # fmt: skip
     if heard is not None:
-        figure.add_vline(x=heard, line={"color": theme.muted(is_dark), "dash": "dot", "width": 1})
-    live_figure(figure, key=f"{LAB}/wave/figure")
+        plot.upright(heard)
+    plot.lay_out(
+        height=220, hovermode="closest", xaxis={"title": {"text": _("sweep")}, "tickformat": "d"},
+        yaxis={"title": {"text": _("V at the start")}},
+    )  # fmt: skip
+    live_figure(plot, key=f"{LAB}/wave/figure")
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import plotly.graph_objects as go
 import streamlit as st
 
 from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import grid_board, playing, setting, values_bellman, values_experiments
 from pages.components.labs.live_figure import live_figure
+from pages.components.labs.plot import Plot
 from pages.components.labs.values_boards import action_cells, scale, value_cells
 from pages.components.labs.values_remarks import explain
 from pages.components.labs.values_world import LAB, Here, kept, take
@@ -158,7 +158,7 @@ def _residuals(course: Course, frame: dp.Frame, gamma: float) -> None:
     is_dark = theme.dark()
     swept = [f for f in course.frames if f.residual is not None]
     shown = swept[: frame.sweep]
-    figure = go.Figure(layout={"template": theme.template(is_dark), "height": 300})  # from the start: to update it later takes 40 ms
+    figure = Plot()
     lines = [
         (_("largest change"), [f.residual for f in shown], theme.BLUE, "solid"),
         (_("bound γᵏ · first change"), [f.bound for f in shown], theme.GREY, "dot"),
@@ -167,7 +167,7 @@ def _residuals(course: Course, frame: dp.Frame, gamma: float) -> None:
         lines.append((_("distance to exact"), [float(np.abs(f.values - course.exact).max()) for f in shown], theme.GREEN, "solid"))
     mode = "lines+markers" if len(shown) < 40 else "lines"
     for name, y, colour, dash in lines:
-        figure.add_scatter(
+        figure.scatter(
             x=[f.sweep for f in shown], y=[v if v and v > FLOOR else None for v in y], name=name, mode="lines" if dash == "dot" else mode,
             line={"color": theme.on_ground(colour, is_dark), "width": 2, "dash": dash}, marker={"size": 5},
             hovertemplate="%{x}: %{y:.2e}<extra></extra>",
@@ -175,17 +175,16 @@ def _residuals(course: Course, frame: dp.Frame, gamma: float) -> None:
     seen = [v for _name, y, _colour, _dash in lines for v in y if v and v > FLOOR]
     low, high = np.log10(min(seen, default=0.1)), np.log10(max(seen, default=1.0))
     longest = min(max(5, course.frames[-1].sweep), max(15, 1.4 * frame.sweep))
-    figure.update_layout(
-        hovermode="closest", showlegend=True, legend={"font": {"size": 11}},
+    figure.lay_out(
+        height=300, hovermode="closest", showlegend=True, legend={"font": {"size": 11}},
         xaxis={"title": {"text": _("sweep")}, "range": [0, longest + 0.5], "tickformat": "d"},
         yaxis={
-            "type"
-        :
-            "log"
-        , "range": [min(low, high - 1) - 0.2, high + 0.2], "exponentformat": "power", "nticks": 6, "dtick": 1 if high - low < 6 else 2},
+            "type": "log", "range": [min(low, high - 1) - 0.2, high + 0.2], "exponentformat": "power", "nticks": 6,
+            "dtick": 1 if high - low < 6 else 2,
+        },
     )  # fmt: skip
     if not shown:
-        figure.add_annotation(text=_("Press Step or Play."), showarrow=False, xref="paper", yref="paper", x=0.5, y=0.5)
+        figure.words(0.5, 0.5, _("Press Step or Play."), xref="paper", yref="paper")
     live_figure(figure, key=f"{LAB}/residuals")
     if gamma < 1:
         words = _("Each sweep shrinks the change by at least γ = {gamma}. A line that stops has reached 0, which a log axis cannot show.")
