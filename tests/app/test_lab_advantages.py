@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from pages.components.labs import drag_bars
 from pages.components.latex import result
 from pages.components.numbers import number
 from rlhf.labs import advantage_estimation as ae
@@ -81,3 +82,17 @@ def test_learning_shows_the_u_shape_and_keeps_its_settings():
     assert "These were learned with" in texts(at)
     press(at, "gae/learn")
     assert at.session_state["gae/learned"][0][0] == "lambda" and not at.exception
+
+
+def test_what_bars_send_is_checked(monkeypatch):
+    state: dict = {"x.r/values": [1.0, 0.0], "x.r/meta": {"seq": 0, "stamp": 3}}
+    monkeypatch.setattr(drag_bars.st, "session_state", state)
+
+    def sent(**more):
+        state["x.r/bars"] = {"bars": {"values": [0.5, 9.0], "seq": 7, "stamp": "3:2:-2:2", **more}}
+        drag_bars._take("x", "r", -2.0, 2.0)
+        return state["x.r/values"], state["x.r/meta"]["seq"]
+
+    for bad in ({"stamp": "2:2:-2:2"}, {"values": [1]}, {"values": ["x", 1]}, {"values": [float("nan"), 1]}, {"values": 3}, {"seq": "1"}):
+        assert sent(**bad) == ([1.0, 0.0], 0), bad  # the first one was sent before a preset moved the bars
+    assert sent() == ([0.5, 2.0], 7)

@@ -1,47 +1,20 @@
 // Bars whose ends are dragged: pointer, or Tab and arrow keys (Page Up/Down: ten steps, Home/End: the limits).
-// Values go to the server while a bar is dragged, at most one message each 120 ms. `seq` counts them: an answer to an older
-// message is not drawn, or a bar would jump back under the pointer.
+// Values go to the server while a bar is dragged.
 
-const SVG = "http://www.w3.org/2000/svg"
-const PAUSE = 120
 const MARGIN = { left: 38, right: 6, top: 18, bottom: 22 }
-
-function make(tag, attributes, text) {
-  const element = document.createElementNS(SVG, tag)
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value)
-  if (text !== undefined) element.textContent = text
-  return element
-}
 
 export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".drag-bars")
   if (!root || !data) return
-  const state = (root.state ??= { seq: 0, sent: 0, timer: null, held: null, values: [] })
-  const fresh = data.stamp !== state.stamp // other bars, or a reset from the server: whatever is under way is over
-  if (fresh) {
-    clearTimeout(state.timer)
-    Object.assign(state, { stamp: data.stamp, seq: data.seq, held: null, timer: null })
-  }
-  if (fresh || (state.held === null && state.timer === null && data.seq >= state.seq)) { // nothing is on its way to the server
-    state.values = [...data.values]
-    state.seq = data.seq
-  }
+  const state = (root.state ??= { messages: new Messages(), held: null, values: [] })
+  const fresh = state.messages.begunAnew(data)
+  if (fresh) state.held = null
+  if (state.held === null && state.messages.answered(data)) state.values = [...data.values]
   const decimals = Math.max(0, -Math.floor(Math.log10(data.step) + 1e-9))
   const words = value => value.toFixed(decimals).replace("-", "−")
   const snap = value => +Math.min(data.high, Math.max(data.low, Math.round(value / data.step) * data.step)).toFixed(decimals)
 
-  const send = () => {
-    clearTimeout(state.timer)
-    const rest = PAUSE - (performance.now() - state.sent)
-    const now = () => {
-      state.timer = null
-      state.sent = performance.now()
-      state.seq += 1
-      setStateValue("bars", { values: [...state.values], seq: state.seq, stamp: state.stamp })
-    }
-    if (rest <= 0) now()
-    else state.timer = setTimeout(now, rest)
-  }
+  const send = () => state.messages.send(mark => setStateValue("bars", { values: [...state.values], ...mark }))
 
   const draw = () => {
     const width = Math.max(160, root.clientWidth)

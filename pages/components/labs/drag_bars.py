@@ -17,10 +17,11 @@ from pages.components import theme
 from pages.components.labs.setting import key as setting_key
 
 _HERE = Path(__file__).parent
+INTERACTIVE_SCRIPT = (_HERE / "interactive.js").read_text(encoding="utf-8")  # comes before a component's own script
 _component = component(
     "rlhf_drag_bars",
     html='<div class="drag-bars"></div>',
-    js=(_HERE / "drag_bars.js").read_text(encoding="utf-8"),
+    js=INTERACTIVE_SCRIPT + (_HERE / "drag_bars.js").read_text(encoding="utf-8"),
     css=(_HERE / "drag_bars.css").read_text(encoding="utf-8"),
 )
 
@@ -92,15 +93,18 @@ def _numbers(texts: Sequence[Any]) -> list[float]:
 
 
 def _take(lab: str, name: str, low: float, high: float) -> None:
-    """What was dragged in the browser; ignored where it does not fit the bars that are shown now."""
+    """What was dragged in the browser; ignored where it does not fit the bars shown now, or was sent before a preset moved them."""
     key = setting_key(lab, name)
     sent = (st.session_state.get(f"{key}/bars") or {}).get("bars")
     if not isinstance(sent, dict) or not isinstance(sent.get("values"), list) or not isinstance(sent.get("seq"), int):
         return
+    meta = st.session_state[f"{key}/meta"]
+    if str(sent.get("stamp")).split(":")[0] != str(meta["stamp"]):
+        return
     values = _numbers(sent["values"])
     if len(values) == len(st.session_state.get(f"{key}/values", ())):
         st.session_state[f"{key}/values"] = [min(high, max(low, value)) for value in values]
-        st.session_state[f"{key}/meta"]["seq"] = sent["seq"]
+        meta["seq"] = sent["seq"]
 
 
 def _put_in_link(key: str, values: Sequence[float], default: Sequence[float]) -> None:

@@ -1,19 +1,9 @@
 // A grid world as an SVG. With the brush "look" a click selects a cell; with another one a click or drag paints.
 // By keyboard: Tab to the map, arrow keys to move, Space or Enter to look or paint, Home/End to the ends of a row.
-// The whole state (map, selected cell) goes to the server, at most once each 120 ms. `seq` counts the messages: an answer to an older
-// one is not drawn, or a stroke would be undone under the pointer.
+// The whole state (map, selected cell) goes to the server.
 
-const SVG = "http://www.w3.org/2000/svg"
-const PAUSE = 120
 const MOVES = [[0, -1], [1, 0], [0, 1], [-1, 0]] // ← ↓ → ↑
 const BRUSHES = ["look", ".", "#", "G", "X", "S"]
-
-function make(tag, attributes, text) {
-  const element = document.createElementNS(SVG, tag)
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value)
-  if (text !== undefined) element.textContent = text
-  return element
-}
 
 // Corners of the small triangle that points in the direction of a move, its tip `tip` from the middle of the cell.
 function arrowhead(x, y, [down, right], tip, size) {
@@ -39,15 +29,11 @@ function symbol(kind, x, y, size, colours) { // in the middle of a goal or pit, 
 export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".grid-board")
   if (!root || !data) return
-  const state = (root.state ??= { seq: 0, sent: 0, timer: null, stroke: null, brush: "look", at: null, rows: [], selected: null, stale: new Set() })
-  const fresh = data.stamp !== state.stamp
-  if (fresh) {
-    clearTimeout(state.timer)
-    Object.assign(state, { stamp: data.stamp, seq: data.seq, stroke: null, timer: null })
-  }
+  const state = (root.state ??= { messages: new Messages(), stroke: null, brush: "look", at: null, rows: [], selected: null, stale: new Set() })
+  if (state.messages.begunAnew(data)) state.stroke = null
   const adopt = () => { // what the server knows, unless something newer is on its way there
-    const current = state.stroke === null && state.timer === null && data.seq >= state.seq
-    if (current) Object.assign(state, { rows: [...data.rows], selected: data.selected, seq: data.seq, stale: new Set() })
+    const current = state.stroke === null && state.messages.answered(data)
+    if (current) Object.assign(state, { rows: [...data.rows], selected: data.selected, stale: new Set() })
     return current
   }
   const current = adopt()
@@ -58,18 +44,8 @@ export default function ({ data, parentElement, setStateValue }) {
   const kindAt = ([row, column]) => state.rows[row][column]
   if (state.at === null || state.at[0] >= height || state.at[1] >= width) state.at = data.selected ?? [0, 0]
 
-  const send = () => {
-    clearTimeout(state.timer)
-    const now = () => {
-      state.timer = null
-      state.sent = performance.now()
-      state.seq += 1
-      setStateValue("board", { rows: data.paint ? [...state.rows] : null, selected: state.selected, seq: state.seq, stamp: state.stamp })
-    }
-    const rest = PAUSE - (performance.now() - state.sent)
-    if (rest <= 0) now()
-    else state.timer = setTimeout(now, rest)
-  }
+  const send = () => state.messages.send(mark =>
+    setStateValue("board", { rows: data.paint ? [...state.rows] : null, selected: state.selected, ...mark }))
 
   const drawCell = (place, side) => {
     const [row, column] = place

@@ -15,13 +15,14 @@ from streamlit.components.v2 import component
 
 from pages.components import theme
 from pages.components.i18n import _
+from pages.components.labs.drag_bars import INTERACTIVE_SCRIPT
 from rlhf.labs.gridworld import FREE, GOAL, PIT, START, WALL
 
 _HERE = Path(__file__).parent
 _component = component(
     "rlhf_grid_board",
     html='<div class="grid-board"></div>',
-    js=(_HERE / "grid_board.js").read_text(encoding="utf-8"),
+    js=INTERACTIVE_SCRIPT + (_HERE / "grid_board.js").read_text(encoding="utf-8"),
     css=(_HERE / "grid_board.css").read_text(encoding="utf-8"),
 )
 Place = tuple[int, int]  # (row, column)
