@@ -85,7 +85,7 @@ def measure(chrome: Any, server: Server, lab: contents.Entry, presses: int, repo
         print(f"    {lab.page} {what}: {statistics.median(times):.0f} ms", flush=True)
     if slowest:
         what, times = max(slowest.items(), key=lambda item: statistics.median(item[1]))
-        words = f"{lab.title}: the slowest of {len(slowest)} sliders ({what})"
+        words = f"answer to a slider, {lab.title}: the slowest of {len(slowest)} ({what})"
         report.check(words, times, "ms", f"< {GOAL:g}", statistics.median(times) < GOAL)
         report.details[lab.page] = {name: [round(t) for t in times] for name, times in slowest.items()}
 
