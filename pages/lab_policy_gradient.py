@@ -29,7 +29,7 @@ LAB = frame.Lab(
         ("Sutton et al. 2000", "https://papers.nips.cc/paper/1713-policy-gradient-methods-for-reinforcement-learning-with-function-approximation"),
         ("Greensmith, Bartlett, Baxter 2004", "https://jmlr.org/papers/v5/greensmith04a.html"),
     ],
-    code=["policy_gradient.py", "softmax_policy.py", "gridworld.py"],
+    code=["policy_gradient.py", "gradient_estimators.py", "softmax_policy.py", "gridworld.py"],
     real=[
         ("reinforce", _("REINFORCE: this ladder, its variance measured live")),
         ("ppo", _("PPO: the learned critic at every token")),

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from rlhf.labs import gradient_estimators as ge
 from rlhf.labs import policy_gradient as pg
 from rlhf.labs import softmax_policy as sp
 from rlhf.labs.gridworld import grid_world
@@ -75,8 +76,8 @@ def test_every_estimator_has_its_exact_mean(gamma, discounted):
     task, logits = grid(gamma=gamma, horizon=8)
     policy = sp.softmax(logits)
     assert 0.05 < pg.share_cut(task, policy) < 0.95
-    found = pg.cloud(task, policy, batches=1000, n=4, constant=0.7, critic_updates=20, critic_rate=0.3, seed=2, discounted=discounted)
-    for name in pg.ESTIMATORS:
+    found = ge.cloud(task, policy, batches=1000, n=4, constant=0.7, critic_updates=20, critic_rate=0.3, seed=2, discounted=discounted)
+    for name in ge.ESTIMATORS:
         expected = pg.mean_estimate(name, task, policy, found.critic, discounted=discounted)
         drawn = found.estimates[name]
         errors = drawn.std(0, ddof=1) / np.sqrt(len(drawn))
@@ -100,7 +101,7 @@ def test_a_perfect_critic_is_unbiased_and_none_sees_one_step():
 def test_a_critic_learns_the_values():
     task, logits = grid(slip=0.0, gamma=0.8, horizon=60)
     policy = sp.softmax(0.5 * logits)
-    critic = pg.learned_critic(task, policy, 60, 80, 0.2, np.random.default_rng(0))
+    critic = ge.learned_critic(task, policy, 60, 80, 0.2, np.random.default_rng(0))
     seen = pg.visits(task, policy).sum(0) > 0.1
     assert seen.sum() > 3
     assert critic[seen] == pytest.approx(pg.values(task, policy[None])[0, 0][seen], abs=0.05)
@@ -108,7 +109,7 @@ def test_a_critic_learns_the_values():
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_the_bandits_variance_in_closed_form(n):
-    found = pg.cloud(BANDIT, ARMS, batches=20_000, n=n, constant=3.0, critic_updates=10, critic_rate=0.2, seed=n)
+    found = ge.cloud(BANDIT, ARMS, batches=20_000, n=n, constant=3.0, critic_updates=10, critic_rate=0.2, seed=n)
     p, j = ARMS[0], float(ARMS[0] @ REWARDS)
     exact = {
         name: pg.bandit_variance(p, REWARDS, 0.3, n, b)
@@ -116,7 +117,7 @@ def test_the_bandits_variance_in_closed_form(n):
     }
     exact["critic"] = pg.bandit_variance(p, REWARDS, 0.3, n, float(found.critic[0]))
     exact["mean"] = pg.bandit_mean_variance(p, REWARDS, 0.3, n)
-    for name in pg.ESTIMATORS:
+    for name in ge.ESTIMATORS:
         m = found.measured[name]
         assert abs(m.variance - exact[name]) < 4 * m.variance_error, name
         assert m.within_chance, name  # on a bandit all are unbiased, the critic too
@@ -147,8 +148,8 @@ def test_weights_by_hand():
     states = np.array([[[0, 1, 1, 2], [0, 3, 3, 3]]])
     live = np.array([[[True] * 3, [True, False, False]]])
     rewards = np.array([[[1.0, 2.0, 4.0], [3.0, 0.0, 0.0]]])
-    episodes = pg.Episodes(states, np.zeros((1, 2, 3), int), rewards, live)
-    known = pg.Baselines(0.5, np.arange(16.0).reshape(4, 1, 4), np.array([[10.0, 20.0, 30.0, 0.0]]))
+    episodes = ge.Episodes(states, np.zeros((1, 2, 3), int), rewards, live)
+    known = ge.Baselines(0.5, np.arange(16.0).reshape(4, 1, 4), np.array([[10.0, 20.0, 30.0, 0.0]]))
     expected = {
         "return": [[3, 3, 3], [3, 0, 0]],  # 1 + 2/2 + 4/4
         "to_go": [[3, 2, 1], [3, 0, 0]],  # ½^t·(3, 4, 4)
@@ -158,21 +159,21 @@ def test_weights_by_hand():
         "critic": [[1 + 10 - 10, (2 + 10 - 20) / 2, (4 + 0 - 20) / 4], [3 - 10, 0, 0]],  # nothing ahead of the cut
     }
     for name, rows in expected.items():
-        assert pg.weights(name, task, episodes, known)[0] == pytest.approx(np.array(rows)), name
-    assert pg.weights("to_go", task, episodes, known, discounted=False)[0, 0] == pytest.approx([3, 4, 4])
+        assert ge.weights(name, task, episodes, known)[0] == pytest.approx(np.array(rows)), name
+    assert ge.weights("to_go", task, episodes, known, discounted=False)[0, 0] == pytest.approx([3, 4, 4])
     with pytest.raises(ValueError, match="no estimator"):
-        pg.weights("other", task, episodes, known)
+        ge.weights("other", task, episodes, known)
 
 
 def test_an_estimate_is_the_mean_of_weighted_scores():
     task, logits = grid()
     policies = sp.softmax(np.stack([logits, -logits]))
-    episodes = pg.sample(task, policies, 3, np.random.default_rng(0))
+    episodes = ge.sample(task, policies, 3, np.random.default_rng(0))
     weighed = np.where(episodes.live, np.random.default_rng(1).normal(size=episodes.live.shape), 0.0)
     slow = np.zeros_like(policies)
     for b, i, t in zip(*np.nonzero(episodes.live), strict=True):
         slow[b] += weighed[b, i, t] * sp.score(policies[b], episodes.states[b, i, t], episodes.actions[b, i, t]) / 3
-    assert pg.estimates(policies, episodes, weighed) == pytest.approx(slow)
+    assert ge.estimates(policies, episodes, weighed) == pytest.approx(slow)
 
 
 def test_the_best_of_all_policies():
@@ -184,20 +185,20 @@ def test_the_best_of_all_policies():
 def test_bias_is_told_from_chance():
     rng = np.random.default_rng(3)
     exact, spread = np.array([[1.0, -1.0, 0.0]]), np.array([1.0, 0.1, 0.0])
-    clouds = [pg.measure(exact + rng.normal(size=(50, 1, 3)) * spread, exact) for _ in range(1000)]
+    clouds = [ge.measure(exact + rng.normal(size=(50, 1, 3)) * spread, exact) for _ in range(1000)]
     assert sum(not m.within_chance for m in clouds) <= 12  # about one in a thousand; the spread is estimated from 50, so a few more
     assert np.mean([m.bias**2 for m in clouds]) == pytest.approx(np.mean([m.bias_error**2 for m in clouds]), rel=0.2)
-    assert not pg.measure(exact + 0.9 + rng.normal(size=(50, 1, 3)) * spread, exact).within_chance
-    still = pg.measure(np.repeat(exact, 5, 0)[:, None], exact)
+    assert not ge.measure(exact + 0.9 + rng.normal(size=(50, 1, 3)) * spread, exact).within_chance
+    still = ge.measure(np.repeat(exact, 5, 0)[:, None], exact)
     assert still.variance == 0 and still.within_chance
 
 
 def test_learning():
     """On a bandit the whole return is the reward to go; exact ascent never goes down; all start alike, and with enough episodes arrive."""
-    found = pg.learn(BANDIT, LOGITS, seeds=3, updates=60, n=32, rate=1.0, constant=1.2, critic_rate=0.2, seed=0)
+    found = ge.learn(BANDIT, LOGITS, seeds=3, updates=60, n=32, rate=1.0, constant=1.2, critic_rate=0.2, seed=0)
     assert (found.curves["return"] == found.curves["to_go"]).all()
     assert (np.diff(found.exact) > 0).all() and found.best == 2.0
-    for name in pg.ESTIMATORS:
+    for name in ge.ESTIMATORS:
         assert found.curves[name].shape == (61, 3) and found.curves[name][0] == pytest.approx(ARMS[0] @ REWARDS)
         assert found.curves[name][-1] == pytest.approx(found.exact[-1], abs=0.1), name
         assert found.policies[name][:, 0] @ REWARDS == pytest.approx(found.curves[name][-1])
@@ -205,7 +206,7 @@ def test_learning():
 
 def test_nothing_to_learn_and_no_end():
     equal = pg.Task(sp.bandit([1.0] * 3), 1.0, 1)
-    found = pg.cloud(
+    found = ge.cloud(
         equal, ARMS[:, :3] / ARMS[:, :3].sum(1, keepdims=True), batches=50, n=3, constant=1.0, critic_updates=0, critic_rate=0.1, seed=0
     )
     assert np.abs(found.exact).max() < 1e-15 and found.measured["constant"].variance < 1e-25 and found.measured["return"].variance > 0.1
@@ -217,8 +218,8 @@ def test_nothing_to_learn_and_no_end():
 
 def test_the_plane_of_the_cloud():
     task, logits = grid(horizon=10)
-    found = pg.cloud(task, sp.softmax(logits), batches=200, n=2, constant=0.0, critic_updates=0, critic_rate=0.1, seed=4)
-    axes = pg.plane(found)
+    found = ge.cloud(task, sp.softmax(logits), batches=200, n=2, constant=0.0, critic_updates=0, critic_rate=0.1, seed=4)
+    axes = ge.plane(found)
     assert axes @ axes.T == pytest.approx(np.eye(2), abs=1e-9)
     assert axes @ found.exact.ravel() == pytest.approx([np.linalg.norm(found.exact), 0], abs=1e-9)
     across = found.estimates["return"].reshape(200, -1)

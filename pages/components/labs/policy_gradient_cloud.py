@@ -20,7 +20,7 @@ from pages.components.labs.policy_gradient_estimators import Batch
 from pages.components.labs.policy_gradient_world import LAB, World
 from pages.components.latex import block, result, tex
 from pages.components.numbers import number
-from rlhf.labs import policy_gradient
+from rlhf.labs import gradient_estimators, policy_gradient
 
 QUICK = 300_000  # actions, at most, that are drawn without being asked for
 _FOUND = f"{LAB}/cloud"
@@ -117,7 +117,7 @@ class Drawn:
 
     world: World
     batch: Batch
-    found: policy_gradient.Cloud
+    found: gradient_estimators.Cloud
     made_with: tuple[object, ...]
 
 
@@ -134,7 +134,7 @@ def _sampled(world: World, batch: Batch, batches: int, updates: int, *, pressed:
     if known is not None and not pressed and batches * batch.n * task.horizon > QUICK:
         st.info(_("So many episodes take a moment. This cloud is of the earlier settings: draw it again."), icon=":material/history:")
         return known
-    found = policy_gradient.cloud(
+    found = gradient_estimators.cloud(
         task, world.policy, batches=batches, n=batch.n, constant=batch.constant, critic_updates=updates, critic_rate=batch.critic_rate,
         seed=batch.seed, discounted=world.discounted,
     )  # fmt: skip
@@ -148,7 +148,7 @@ def _axes_in_words(world: World) -> str:
     return _("The axes are the two logits with the largest gradients.")
 
 
-def _reveal(world: World, batch: Batch, found: policy_gradient.Cloud) -> None:
+def _reveal(world: World, batch: Batch, found: gradient_estimators.Cloud) -> None:
     plain, shifted, best = (found.measured[name] for name in ("to_go", "constant", "advantage"))
     listed = estimators.names()
     tightest = min(found.measured, key=lambda name: found.measured[name].variance)
@@ -168,15 +168,15 @@ def _reveal(world: World, batch: Batch, found: policy_gradient.Cloud) -> None:
     question.reveal(_question(because))
 
 
-def _exact_biases(world: World, found: policy_gradient.Cloud) -> dict[str, float]:
+def _exact_biases(world: World, found: gradient_estimators.Cloud) -> dict[str, float]:
     means = {
         name: policy_gradient.mean_estimate(name, world.task, world.policy, found.critic, discounted=world.discounted)
-        for name in policy_gradient.ESTIMATORS
+        for name in gradient_estimators.ESTIMATORS
     }
     return {name: float(np.linalg.norm(mean - found.exact)) for name, mean in means.items()}
 
 
-def _table(world: World, batch: Batch, found: policy_gradient.Cloud) -> None:
+def _table(world: World, batch: Batch, found: gradient_estimators.Cloud) -> None:
     exact = _exact_biases(world, found)
     closed = figures.closed_forms(world, batch, found.critic) if world.rewards is not None else {}
     plain = found.measured["return"].variance
@@ -211,16 +211,16 @@ def _table(world: World, batch: Batch, found: policy_gradient.Cloud) -> None:
         st.info(_("With one episode a batch there are no others: their mean is taken as 0, and it is the same as rewards to go."))
 
 
-def _episode(world: World, batch: Batch, found: policy_gradient.Cloud) -> None:
+def _episode(world: World, batch: Batch, found: gradient_estimators.Cloud) -> None:
     """The first episode of the first batch: how its weights come about."""
     one = found.first
     ahead = policy_gradient.values(world.task, world.policy[None])
-    known = policy_gradient.Baselines(batch.constant, ahead, found.critic[None])
+    known = gradient_estimators.Baselines(batch.constant, ahead, found.critic[None])
     weighed = {
-        name: policy_gradient.weights(name, world.task, one, known, discounted=world.discounted)[0, 0]
-        for name in policy_gradient.ESTIMATORS
+        name: gradient_estimators.weights(name, world.task, one, known, discounted=world.discounted)[0, 0]
+        for name in gradient_estimators.ESTIMATORS
     }
-    to_go = policy_gradient.rewards_to_go(world.task, one)[0, 0]
+    to_go = gradient_estimators.rewards_to_go(world.task, one)[0, 0]
     rows = []
     for t in range(int(one.live[0, 0].sum())):
         state, after = int(one.states[0, 0, t]), int(one.states[0, 0, t + 1])

@@ -17,11 +17,11 @@ from pages.components.labs.plot import Plot
 from pages.components.labs.policy_gradient_estimators import Batch
 from pages.components.labs.policy_gradient_world import LAB, World
 from pages.components.numbers import number
-from rlhf.labs import policy_gradient
+from rlhf.labs import gradient_estimators, policy_gradient
 from rlhf.labs.mdp import Floats
 
 
-def scatter(world: World, found: policy_gradient.Cloud, shown: Sequence[str]) -> Plot:
+def scatter(world: World, found: gradient_estimators.Cloud, shown: Sequence[str]) -> Plot:
     is_dark = theme.dark()
     axes, titles = _axes(world, found)
     figure = Plot()
@@ -54,10 +54,10 @@ def scatter(world: World, found: policy_gradient.Cloud, shown: Sequence[str]) ->
     )  # fmt: skip
 
 
-def _axes(world: World, found: policy_gradient.Cloud) -> tuple[Floats, tuple[str, str]]:
+def _axes(world: World, found: gradient_estimators.Cloud) -> tuple[Floats, tuple[str, str]]:
     """Two directions among the logits (2, S·A) and what they are called."""
     if world.rewards is None:
-        return policy_gradient.plane(found), (_("along the exact gradient"), _("across it, where the noise is largest"))
+        return gradient_estimators.plane(found), (_("along the exact gradient"), _("across it, where the noise is largest"))
     largest = sorted(np.argsort(-np.abs(found.exact[0]), kind="stable")[:2])
     axes = np.eye(found.exact.size)[largest]
     first, second = (f"∂J/∂θ<sub>{world.actions[i]}</sub>" for i in largest)
@@ -73,7 +73,7 @@ def closed_forms(world: World, batch: Batch, critic: Floats) -> dict[str, float]
     return {**found, "mean": policy_gradient.bandit_mean_variance(policy, rewards, noise, batch.n)}
 
 
-def bars(world: World, batch: Batch, found: policy_gradient.Cloud) -> Plot:
+def bars(world: World, batch: Batch, found: gradient_estimators.Cloud) -> Plot:
     is_dark = theme.dark()
     listed = estimators.names()
     order = list(listed)[::-1]
@@ -102,7 +102,7 @@ def bars(world: World, batch: Batch, found: policy_gradient.Cloud) -> Plot:
     )  # fmt: skip
 
 
-def _ticks(measured: Sequence[policy_gradient.Measured]) -> dict[str, list[Any]]:
+def _ticks(measured: Sequence[gradient_estimators.Measured]) -> dict[str, list[Any]]:
     """1, 2 and 5 of every power of ten, written out."""
     low, high = (pick(m.variance for m in measured) for pick in (min, max))
     if low <= 1e-12:
@@ -159,7 +159,7 @@ def against_baseline(world: World, batch: Batch) -> None:
     )
 
 
-def critic(world: World, found: policy_gradient.Cloud) -> None:
+def critic(world: World, found: gradient_estimators.Cloud) -> None:
     """What the critic believes, cell by cell, against the exact values."""
     is_dark = theme.dark()
     live = np.flatnonzero(policy_gradient.visits(world.task, world.policy).sum(0) > 1e-9)

@@ -17,7 +17,7 @@ from pages.components.labs.policy_gradient_estimators import Batch
 from pages.components.labs.policy_gradient_world import LAB, World
 from pages.components.latex import result, tex
 from pages.components.numbers import number
-from rlhf.labs import policy_gradient
+from rlhf.labs import gradient_estimators, policy_gradient
 
 SURE = 0.9
 _FOUND = f"{LAB}/learned"
@@ -80,11 +80,11 @@ def _formula(world: World, rate: float) -> None:
     st.latex(rf"\theta\leftarrow\theta+\eta\,\hat g,\qquad {step}\quad\text{{({_('exact')})}}")
 
 
-def _question(found: policy_gradient.Learning | None = None) -> question.Choice:
+def _question(found: gradient_estimators.Learning | None = None) -> question.Choice:
     """Which of them learned fastest is what was measured; before that, no answer is right."""
     right, because = -1, ""
     if found is not None:
-        order = policy_gradient.ESTIMATORS
+        order = gradient_estimators.ESTIMATORS
         heights = {name: float(np.median(found.curves[name].mean(0))) for name in order}
         fastest, slowest = max(order, key=heights.__getitem__), min(order, key=heights.__getitem__)
         listed, guessed = estimators.names(), st.session_state.get(f"question/{LAB}/learning")
@@ -110,9 +110,9 @@ def _question(found: policy_gradient.Learning | None = None) -> question.Choice:
     )  # fmt: skip
 
 
-def _learned(world: World, batch: Batch, rate: float, updates: int, seeds: int) -> policy_gradient.Learning:
+def _learned(world: World, batch: Batch, rate: float, updates: int, seeds: int) -> gradient_estimators.Learning:
     shown = st.progress(0.0, _("Learning …"))
-    found = policy_gradient.learn(
+    found = gradient_estimators.learn(
         world.task, world.logits, seeds=seeds, updates=updates, n=batch.n, rate=rate, constant=batch.constant,
         critic_rate=batch.critic_rate, seed=batch.seed, discounted=world.discounted,
         progress=lambda share: shown.progress(share, _("Learning …")),
@@ -121,7 +121,7 @@ def _learned(world: World, batch: Batch, rate: float, updates: int, seeds: int) 
     return found
 
 
-def _curves(found: policy_gradient.Learning, shown: tuple[str, str]) -> Plot:
+def _curves(found: gradient_estimators.Learning, shown: tuple[str, str]) -> Plot:
     is_dark = theme.dark()
     figure = Plot()
     listed = estimators.names()
@@ -133,7 +133,7 @@ def _curves(found: policy_gradient.Learning, shown: tuple[str, str]) -> Plot:
         for bottom, top, alpha in ((low, high, 0.10), (quarter, three, 0.22)):
             figure.scatter(x=steps, y=bottom, **edge)
             figure.scatter(x=steps, y=top, fill="tonexty", fillcolor=theme.rgba(colour, alpha), **edge)
-    for name in policy_gradient.ESTIMATORS:
+    for name in gradient_estimators.ESTIMATORS:
         line = {"color": theme.on_ground(estimators.COLOURS[name], is_dark), "width": 2.5 if name in shown else 1}
         figure.scatter(
             x=steps, y=np.median(found.curves[name], axis=1), mode="lines", name=listed[name], line=line,
@@ -150,7 +150,7 @@ def _curves(found: policy_gradient.Learning, shown: tuple[str, str]) -> Plot:
     )  # fmt: skip
 
 
-def _table(found: policy_gradient.Learning) -> None:
+def _table(found: gradient_estimators.Learning) -> None:
     start, half = float(found.exact[0]), (float(found.exact[0]) + found.best) / 2
     rows = []
     for name, words in estimators.names().items():
@@ -173,7 +173,7 @@ def _table(found: policy_gradient.Learning) -> None:
     if found.best - start < 1e-9:
         st.info(_("The start is already as good as any policy: there is nothing to learn, and the curves show only what noise does."))
         return
-    ended = {name: found.curves[name][-1] < half for name in policy_gradient.ESTIMATORS}
+    ended = {name: found.curves[name][-1] < half for name in gradient_estimators.ESTIMATORS}
     stuck, total = sum(int(low.sum()) for low in ended.values()), sum(len(low) for low in ended.values())
     if stuck:
         sure = np.concatenate([found.policies[name][low][:, found.start].max(-1) for name, low in ended.items()])
