@@ -11,7 +11,8 @@ import pytest
 from rlhf.algorithms import CONFIGS, make_config
 from rlhf.bradley_terry import wilson
 from rlhf.events import Finished, Started, Step
-from rlhf.labs.challenges import CHALLENGES, Result, judged, most_right, read, share_as_the_rule_says
+from rlhf.labs.challenges import CHALLENGES, Result, judged, most_right
+from rlhf.labs.run_record import read, share_as_the_rule_says
 from rlhf.overoptimisation import GOLD
 from rlhf.preferences import Dataset, PreferencePair
 from rlhf.runs import Run, RunWriter, create, list_runs

@@ -23,7 +23,8 @@ from pages.components.state import LIVE_STATES
 from pages.components.text import plain
 from rlhf import runs
 from rlhf.algorithms import title
-from rlhf.labs.challenges import CHALLENGES, Challenge, Part, Record, Result, judged, read
+from rlhf.labs.challenges import CHALLENGES, Challenge, Part, Result, judged
+from rlhf.labs.run_record import Record, read
 from rlhf.metrics import describe
 from rlhf.runs import Run
 
