@@ -13,8 +13,7 @@ st.title(_("Check yourself"), anchor=False)
 st.markdown(
     _(
         "The questions that interviews on RLHF ask, answered with numbers that are computed on the spot; and challenges to reach with a "
-        "real run, "
-        "verified from what the run itself recorded."
+        "real run, verified from what the run itself recorded."
     )
 )
 with st.container(key="lab"):

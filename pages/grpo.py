@@ -46,9 +46,8 @@ algorithm_page.draw(
         ),
         paper=("DeepSeekMath (Shao et al. 2024), eq. 3", "https://arxiv.org/abs/2402.03300"),
         plan=_(
-            "In each of **{steps} steps**, {model} writes **{group} responses** to each of **{prompts} prompts**, "
-            "at most {tokens} tokens long. "
-            "Those that score above their group's mean become likelier, those below less likely."
+            "In each of **{steps} steps**, {model} writes **{group} responses** to each of **{prompts} prompts**, at most {tokens} tokens "
+            "long. Those that score above their group's mean become likelier, those below less likely."
         ),
         presets=(
             algorithm_page.Preset(

@@ -33,9 +33,8 @@ frame.draw(
         r"+\underbrace{M\,L\,(\dots)}_{\text{activations}}+\underbrace{3\,K\,V\,4}_{\text{logits}}\Big)",
         reading=_(
             "A step samples, asks the reference, updates. What one moment needs is given back before the next, so that a run needs as much "
-            "as its fullest moment. Networks stay all the time. "
-            "P weights, b bytes of a number, L layers, W width of a token's keys, M tokens that a pass reads and K that it predicts, "
-            "V vocabulary."
+            "as its fullest moment. Networks stay all the time. P weights, b bytes of a number, L layers, W width of a token's keys, M "
+            "tokens that a pass reads and K that it predicts, V vocabulary."
         ),
         papers=(
             ("Ouyang et al. 2022", "https://arxiv.org/abs/2203.02155"),

@@ -27,9 +27,8 @@ algorithm_page.draw(
         ),
         paper=("Direct language model alignment from online AI feedback (Guo et al. 2024)", "https://arxiv.org/abs/2402.04792"),
         plan=_(
-            "In each of **{steps} steps**, {model} writes **{group} responses** to each of **{prompts} prompts**, "
-            "at most {tokens} tokens long. "
-            "Of each prompt the best becomes the chosen answer, the worst the rejected one."
+            "In each of **{steps} steps**, {model} writes **{group} responses** to each of **{prompts} prompts**, at most {tokens} tokens "
+            "long. Of each prompt the best becomes the chosen answer, the worst the rejected one."
         ),
     )
 )

@@ -53,9 +53,8 @@ algorithm_page.draw(
         ),
         paper=("Proximal policy optimization (Schulman et al. 2017), eq. 7, 9, 11", "https://arxiv.org/abs/1707.06347"),
         plan=_(
-            "In each of **{steps} steps**, {model} writes **{samples} responses**, at most {tokens} tokens long. "
-            "Tokens after which things went better than expected become likelier. "
-            "Each batch is gone through {epochs} times."
+            "In each of **{steps} steps**, {model} writes **{samples} responses**, at most {tokens} tokens long. Tokens after which things "
+            "went better than expected become likelier. Each batch is gone through {epochs} times."
         ),
     )
 )

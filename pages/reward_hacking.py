@@ -23,8 +23,8 @@ st.title(_("When the reward is fooled"), anchor=False)
 st.markdown(
     _(
         "A reward stands for what people want, and leaves something out. Optimise it hard enough, and the policy finds what it leaves out: "
-        "the reward still rises, and what it stood for falls. "
-        "A weak pull towards the reference (small β) and a high learning rate show it fast."
+        "the reward still rises, and what it stood for falls. A weak pull towards the reference (small β) and a high learning rate show it "
+        "fast."
     )
 )
 left, right = st.columns([1, 3], gap="medium")

@@ -28,10 +28,9 @@ algorithm_page.draw(
         ),
         paper=("RRHF (Yuan et al. 2023), eq. 1–4", "https://arxiv.org/abs/2304.05302"),
         plan=_(
-            "In each of **{steps} steps**, {model} writes **{group} responses** to each of **{prompts} prompts**, "
-            "at most {tokens} tokens long. "
-            "The best one of each prompt is imitated; "
-            "where answers are ranked, a worse one that is likelier than a better one is pushed down."
+            "In each of **{steps} steps**, {model} writes **{group} responses** to each of **{prompts} prompts**, at most {tokens} tokens "
+            "long. The best one of each prompt is imitated; where answers are ranked, a worse one that is likelier than a better one is "
+            "pushed down."
         ),
         presets=(
             algorithm_page.Preset(

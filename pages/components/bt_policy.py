@@ -51,9 +51,9 @@ def draw() -> None:
 def _draw() -> None:
     st.caption(
         _(
-            "A policy prefers what it has made likelier. Against its reference, each pair of answers has a probability, "
-            "as under a reward model: P(chosen ≻ rejected) = σ(β·Δ). "
-            "The reference is the model as the run found it, and the formula is DPO's, whatever loss the run has minimised."
+            "A policy prefers what it has made likelier. Against its reference, each pair of answers has a probability, as under a reward "
+            "model: P(chosen ≻ rejected) = σ(β·Δ). The reference is the model as the run found it, and the formula is DPO's, whatever loss "
+            "the run has minimised."
         )
     )
     listed = [run for run in runs.list_runs()[:LISTED] if run.checkpoints()]

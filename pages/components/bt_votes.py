@@ -192,8 +192,8 @@ def _board(fitted: Fitted) -> None:
     )
     charts.still(figure, key="bt/board")
     words = _(
-        "{votes} votes, {items} items. Intervals: 95 %, from {source}. "
-        "Elo is the same strength on a scale where 400 points are odds of ten to one."
+        "{votes} votes, {items} items. Intervals: 95 %, from {source}. Elo is the same strength on a scale where 400 points are odds of "
+        "ten to one."
     )
     st.caption(words.format(votes=f"{fitted.counted.votes:,}", items=len(items), source=source))
     ratings = bt.elo(fit.strengths)

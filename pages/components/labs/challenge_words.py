@@ -55,9 +55,8 @@ def words() -> dict[str, Words]:
             _("Reward 0.7 with a KL below 0.3 on story"),
             _(
                 "Train the story model with any online algorithm on the reward `negative` alone (weight 1). At one and the same "
-                "measurement on "
-                "held-out prompts (at least {n}) the mean reward must be at least {reward}, and the KL to the reference below {kl} nats a "
-                "token."
+                "measurement on held-out prompts (at least {n}) the mean reward must be at least {reward}, and the KL to the reference "
+                "below {kl} nats a token."
             ).format(n=engine.MEASURED, reward=engine.REWARD, kl=engine.KL),
             rf"\exists\,s>0:\quad r_s\ge {engine.REWARD}\ \wedge\ \mathrm{{KL}}_s<{engine.KL}",
             (Place("grpo", _("Begin with GRPO"), (("grpo.model", "story"), ("grpo.eval_every", "5"))),
@@ -68,8 +67,7 @@ def words() -> dict[str, Words]:
             _("GRPO on sums: 20 points more within 40 steps"),
             _(
                 "Train the sums model with GRPO on the reward `correct` alone. The share of right answers to held-out sums must rise by at "
-                "least "
-                "{points} percentage points over the untouched start, at a measurement of step {steps} at the latest."
+                "least {points} percentage points over the untouched start, at a measurement of step {steps} at the latest."
             ).format(points=round(100 * engine.POINTS), steps=engine.WITHIN),
             rf"\exists\,0<s\le {engine.WITHIN}:\quad r_s-r_0\ge {engine.POINTS}",
             (Place("grpo", _("Begin with GRPO on sums"), (("grpo.model", "sums"), ("grpo.steps", str(engine.WITHIN)))),),
@@ -79,10 +77,9 @@ def words() -> dict[str, Words]:
             _("Make GRPO learn nothing"),
             _(
                 "A finished GRPO run of at least {steps} steps after which the policy is where it began: the held-out reward within "
-                "±{change} of its "
-                "start, and a held-out KL of at most {kl} nats a token, both measured at the last step. Held-out answers are sampled with "
-                "the same "
-                "luck every time, so an untouched policy measures exactly the same. What the events say about *why* is told below."
+                "±{change} of its start, and a held-out KL of at most {kl} nats a token, both measured at the last step. Held-out answers "
+                "are sampled with the same luck every time, so an untouched policy measures exactly the same. What the events say about "
+                "*why* is told below."
             ).format(steps=engine.SHORT, change=engine.UNCHANGED, kl=engine.NEAR),
             rf"S\ge {engine.SHORT}\ \wedge\ |r_S-r_0|\le {engine.UNCHANGED}\ \wedge\ \mathrm{{KL}}_S\le {engine.NEAR}",
             (Place("grpo", _("Begin with GRPO on sums"), (("grpo.model", "sums"), ("grpo.steps", "30"))),),
@@ -92,11 +89,9 @@ def words() -> dict[str, Words]:
             _("Make the reward model wrong on purpose"),
             _(
                 "A reward model of the story model that is truly right on less than half of at least {pairs} held-out pairs. True is what "
-                "the rule of "
-                "the embedded votes says: the sadder answer (VADER) is better. Of the pairs a share *s* is labelled truly, and the model "
-                "agrees with "
-                "a share *a* of the labels, so it is truly right on at most 1 − |s − a| of them. Whole range of a's 95 % interval. Wrong "
-                "labels can be in the training votes alone or in all."
+                "the rule of the embedded votes says: the sadder answer (VADER) is better. Of the pairs a share *s* is labelled truly, and "
+                "the model agrees with a share *a* of the labels, so it is truly right on at most 1 − |s − a| of them. Whole range of a's "
+                "95 % interval. Wrong labels can be in the training votes alone or in all."
             ).format(pairs=engine.FEW_PAIRS),
             rf"n\ge {engine.FEW_PAIRS}\ \wedge\ \max_{{a\in[a_\text{{low}},a_\text{{high}}]}}\big(1-|s-a|\big)<{engine.CHANCE}",
             (Place("reward_model", _("Begin with a reward model"), (("reward_model.model", "story"),)),
@@ -107,8 +102,7 @@ def words() -> dict[str, Words]:
             _("Hack the reward: it rises, gold falls"),
             _(
                 "Train the story model with `{gold}` as its gold reward, on the rule `negative` alone or on a reward model. The held-out "
-                "reward "
-                "must end at least {by} above its start, and the gold reward at least {by} below its own peak, in the last two "
+                "reward must end at least {by} above its start, and the gold reward at least {by} below its own peak, in the last two "
                 "measurements."
             ).format(gold=GOLD, by=engine.HACKED),
             rf"r_S-r_0\ge {engine.HACKED}\ \wedge\ g_\text{{peak}}-\max(g_{{S-1}},g_S)\ge {engine.HACKED}",
@@ -119,8 +113,7 @@ def words() -> dict[str, Words]:
             _("DPO: margins up, chosen log-probability down"),
             _(
                 "A DPO run (loss `sigmoid`) whose held-out margin of implicit rewards rises by at least {margin}, while the summed "
-                "log-probability of "
-                "the *chosen* held-out answers falls by at least {nats:g} nat."
+                "log-probability of the *chosen* held-out answers falls by at least {nats:g} nat."
             ).format(margin=engine.MARGIN, nats=engine.NATS),
             rf"m_S-m_0\ge {engine.MARGIN}\ \wedge\ \log\pi_S(y_w)-\log\pi_0(y_w)\le -{engine.NATS:g}",
             (Place("dpo", _("Begin with DPO"), (("dpo.steps", "20"),)),),
@@ -141,9 +134,8 @@ def words() -> dict[str, Words]:
             _("PPO with the actor alone, as good as with a critic"),
             _(
                 "Two finished PPO runs on the same model, data and reward, with as many steps and samples: one with a critic that raised "
-                "the held-out "
-                "reward by at least {learned}, and yours without (`critic` = none). Yours must have learned as much, and end at most {gap} "
-                "below."
+                "the held-out reward by at least {learned}, and yours without (`critic` = none). Yours must have learned as much, and end "
+                "at most {gap} below."
             ).format(learned=engine.LEARNED, gap=engine.AS_GOOD),
             rf"r_S-r_0\ge {engine.LEARNED}\ \wedge\ r_S-r'_{{S'}}\ge -{engine.AS_GOOD}",
             (Place("ppo", _("Begin with a critic"), (("ppo.model", "sums"), ("ppo.steps", "60"))),
@@ -154,10 +146,8 @@ def words() -> dict[str, Words]:
             _("The same result in half the steps"),
             _(
                 "Take a finished run of an online algorithm with its default settings (seed and measuring aside) that raised the held-out "
-                "reward by at "
-                "least {learned}. Yours, of the same algorithm on the same model, data and reward, must measure at least as much as that "
-                "one at its end, "
-                "after at most half as many steps."
+                "reward by at least {learned}. Yours, of the same algorithm on the same model, data and reward, must measure at least as "
+                "much as that one at its end, after at most half as many steps."
             ).format(learned=engine.LEARNED),
             rf"\exists\,s:\quad r_s\ge r'_{{S'}}\ \wedge\ s\le {engine.SOONER}\,S'",
             (Place("grpo", _("Begin with the defaults"), (("grpo.model", "sums"),)),

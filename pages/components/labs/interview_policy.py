@@ -50,10 +50,8 @@ def _collapse() -> Item:
         ],
         _(
             "With ε = 0.2, a token of positive advantage has no gradient beyond a ratio of 1.2, but the next batch starts at 1 again: "
-            "twenty "
-            "batches may multiply its probability by 1.2²⁰ = {drift}. The KL is about the whole way. Exact ascent on three answers with "
-            "rewards "
-            "1, 0.5, 0 ends after {steps} steps {free} nats from its start without it, and at {held} nats with β = {beta}."
+            "twenty batches may multiply its probability by 1.2²⁰ = {drift}. The KL is about the whole way. Exact ascent on three answers "
+            "with rewards 1, 0.5, 0 ends after {steps} steps {free} nats from its start without it, and at {held} nats with β = {beta}."
         ).format(
             drift=number(1.2**20), steps=steps, free=number(float(kl(free[-1], free[0]))), held=number(float(kl(held[-1], held[0]))),
             beta=beta,
@@ -70,9 +68,8 @@ def _ratio() -> Item:
             1.0,
             _(
                 "Exactly 1: π_old *is* the policy. So the clip cuts nothing there, and with one update a batch the clipped objective's "
-                "gradient is "
-                "the plain policy gradient. The ratio moves from the second update on: after one that raised a log-probability by 0.1 it "
-                "is {r}."
+                "gradient is the plain policy gradient. The ratio moves from the second update on: after one that raised a log-probability "
+                "by 0.1 it is {r}."
             ).format(r=number(float(np.exp(0.1)))),
         ),
         Place("ppo", _("PPO on a real model: ratio and clipped tokens")),
@@ -113,10 +110,8 @@ def _negative_k1() -> Item:
         ],
         _(
             "For π = (0.5, 0.3, 0.2) and π_ref = (0.3, 0.3, 0.4), k1 of the three tokens is {k1}; its expectation under π is {mean}, the "
-            "exact KL is "
-            "{kl}. k3 has the same expectation and is {k3}: never negative. A k1 that stays negative on *many* samples means that they "
-            "were "
-            "not sampled from π."
+            "exact KL is {kl}. k3 has the same expectation and is {k3}: never negative. A k1 that stays negative on *many* samples means "
+            "that they were not sampled from π."
         ).format(
             k1=", ".join(number(float(v)) for v in found["k1"]), mean=number(float(p @ found["k1"])), kl=number(float(kl(p, q))),
             k3=", ".join(number(float(v)) for v in found["k3"]),
@@ -138,8 +133,8 @@ def _entropy() -> Item:
         ],
         _(
             "Exact ascent with rewards 1, 0.9, 0 takes the entropy from {start} to {end} nats in 400 steps; the second answer, almost as "
-            "good, is "
-            "left with {p}. A pull to the reference (β = 0.3) stops at {held} nats. Remedies: KL, entropy bonus, a wider clip upwards."
+            "good, is left with {p}. A pull to the reference (β = 0.3) stops at {held} nats. Remedies: KL, entropy bonus, a wider clip "
+            "upwards."
         ).format(
             start=number(entropy(plain[0])), end=number(entropy(plain[-1])), held=number(entropy(held[-1])),
             p=number(float(plain[-1][1]), "share"),
@@ -165,10 +160,8 @@ def _no_critic() -> Item:
         ],
         _(
             "The mean of a group estimates V(prompt) by sampling. For rewards 1, 1, 0, 0 the advantages are {found}, one for the whole "
-            "answer. The "
-            "price: several answers to each prompt, a baseline with noise (standard error {few} with 3 others, {many} with 15, for answers "
-            "that are "
-            "right half the time), and no telling apart of tokens."
+            "answer. The price: several answers to each prompt, a baseline with noise (standard error {few} with 3 others, {many} with 15, "
+            "for answers that are right half the time), and no telling apart of tokens."
         ).format(found=", ".join(number(float(a)) for a in advantages(rewards, "grpo")), few=number(noise[0]), many=number(noise[1])),
         Place("lab_groups", _("Drag a group's rewards")),
     )  # fmt: skip
@@ -184,8 +177,7 @@ def _scaled() -> Item:
             float(found[0]),
             _(
                 "(1 − 0.25) / 0.5 = {a}; the others get {b}. Dividing by the deviation gives every prompt the same weight, also one that "
-                "is almost "
-                "solved: a single miss among sixteen gets {hard}. Dr. GRPO leaves the division out for that reason."
+                "is almost solved: a single miss among sixteen gets {hard}. Dr. GRPO leaves the division out for that reason."
             ).format(a=number(float(found[0])), b=number(float(found[1])), hard=number(float(advantages([1.0] * 15 + [0.0], "grpo")[-1]))),
         ),
         Place("lab_groups", _("Group advantages")),
@@ -205,10 +197,8 @@ def _all_equal() -> Item:
         ],
         _(
             "Each reward equals the mean: advantages {found}; the small constant below the fraction keeps 0/0 away. Such groups cost "
-            "sampling and "
-            "teach nothing: prompts that are too easy or too hard, which DAPO samples again. And a tiny difference is blown up: rewards of "
-            "1, 1, 1, "
-            "1.0001 give the last one {near}."
+            "sampling and teach nothing: prompts that are too easy or too hard, which DAPO samples again. And a tiny difference is blown "
+            "up: rewards of 1, 1, 1, 1.0001 give the last one {near}."
         ).format(found=", ".join(number(float(a)) for a in found), near=number(float(near[-1]))),
         Place("grpo", _("Groups with equal rewards in a real run")),
     )  # fmt: skip
@@ -227,9 +217,8 @@ def _length() -> Item:
         ],
         _(
             "With an advantage of −1 each token of an answer of {short} tokens is pushed down with a weight of {ws}, of {long} tokens with "
-            "{wl}: ten "
-            "times less. Right answers feel the opposite pull, to be short. Dr. GRPO divides by a constant, DAPO by all tokens of the "
-            "batch."
+            "{wl}: ten times less. Right answers feel the opposite pull, to be short. Dr. GRPO divides by a constant, DAPO by all tokens "
+            "of the batch."
         ).format(short=short, long=long, ws=number(1 / short), wl=number(1 / long)),
         Place("lab_groups", _("Length bias as a curve")),
     )  # fmt: skip
@@ -249,8 +238,7 @@ def _memory() -> Item:
         _(
             "A trained model takes four times its weights in fp32 (weights, gradient, two moments of Adam), a frozen one takes them once: "
             "2·4 + 2·1 = 10. For a model of the size of *story* ({size} of weights) that is {ppo}; GRPO has no critic: {grpo}; with a rule "
-            "as the "
-            "reward {rule}; DPO needs policy and reference: {dpo}. Activations and the KV cache come on top."
+            "as the reward {rule}; DPO needs policy and reference: {dpo}. Activations and the KV cache come on top."
         ).format(
             size=megabytes(size), ppo=megabytes(10 * size), grpo=megabytes(6 * size), rule=megabytes(5 * size), dpo=megabytes(5 * size),
         ),

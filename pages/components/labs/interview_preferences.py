@@ -42,9 +42,8 @@ def _objective() -> Item:
         ],
         _(
             "The negative log-likelihood of the vote under Bradley–Terry. With scores 1.2 and 0.4 the preferred answer wins with "
-            "probability "
-            "{p}, and the loss is {loss}; with 101.2 and 100.4 it is {same}: only the difference counts, so the zero of a reward model is "
-            "arbitrary."
+            "probability {p}, and the loss is {loss}; with 101.2 and 100.4 it is {same}: only the difference counts, so the zero of a "
+            "reward model is arbitrary."
         ).format(
             p=number(preference_probability(1.2, 0.4)), loss=number(preference_loss(1.2 - 0.4)),
             same=number(preference_loss(101.2 - 100.4)),
@@ -105,10 +104,8 @@ def _sparse() -> Item:
         ],
         _(
             "A half-written answer can rarely be judged. With γ = 1 every token of an answer has the same return; what differs is how much "
-            "was "
-            "expected already. With a critic that says {values} along an answer that earns 1 at its end, the advantages (λ = 0) are "
-            "{tokens}: "
-            "the token after which the critic saw the success coming gets the credit."
+            "was expected already. With a critic that says {values} along an answer that earns 1 at its end, the advantages (λ = 0) are "
+            "{tokens}: the token after which the critic saw the success coming gets the credit."
         ).format(values=", ".join(f"{v:g}" for v in values), tokens=", ".join(number(float(a)) for a in tokens)),
         Place("lab_text", _("An answer as a sequence of decisions")),
     )  # fmt: skip
@@ -121,14 +118,12 @@ def _gamma() -> Item:
             "quiz/gamma",
             _(
                 "RLHF usually takes γ = 1. With γ = 0.95 instead, and a reward of 1 after the last of 64 tokens, what would be the return "
-                "at "
-                "the first token?"
+                "at the first token?"
             ),
             0.95 ** (length - 1),
             _(
                 "$\\gamma^{{63}}={r}$: the first tokens would hardly learn from the judgement, and short answers would pay. γ = 1 means "
-                "that the "
-                "reward counts fully wherever in the answer it was earned; the sum is finite because every answer ends."
+                "that the reward counts fully wherever in the answer it was earned; the sum is finite because every answer ends."
             ).format(r=number(0.95 ** (length - 1))),
         ),
         Place("lab_advantages", _("γ and λ on a trajectory")),
@@ -155,9 +150,8 @@ def _normaliser() -> Item:
         ],
         _(
             "$r(y)=\\beta\\log\\frac{{\\pi^*(y)}}{{\\pi_\\text{{ref}}(y)}}+\\beta\\log Z$. In an exact example with three answers and β = "
-            "0.5: "
-            "Z = {z}, so β log Z = {shift}. The implicit rewards are {implicit}, the true ones {true}: each lower by {shift}, and every "
-            "difference, such as {d} between the first two, is the same."
+            "0.5: Z = {z}, so β log Z = {shift}. The implicit rewards are {implicit}, the true ones {true}: each lower by {shift}, and "
+            "every difference, such as {d} between the first two, is the same."
         ).format(
             z=number(float(np.exp(log_z))), shift=number(beta * log_z), implicit=", ".join(number(float(v)) for v in implicit),
             true=", ".join(number(float(v)) for v in rewards), d=number(float(implicit[0] - implicit[1])),
@@ -174,14 +168,12 @@ def _implicit() -> Item:
             "quiz/implicit",
             _(
                 "An answer has a log-probability of −42 under the policy and of −45 under the reference. With β = 0.1, what is DPO's "
-                "implicit "
-                "reward for it?"
+                "implicit reward for it?"
             ),
             found,
             _(
                 "$\\beta\\,(\\log\\pi-\\log\\pi_\\text{{ref}})=0.1\\cdot(-42+45)={r}$. It is a reward up to β log Z(x); against a rejected "
-                "answer "
-                "with 0 the model would say that this one is preferred with probability σ({r}) = {p}."
+                "answer with 0 the model would say that this one is preferred with probability σ({r}) = {p}."
             ).format(r=number(found), p=number(preference_probability(found, 0.0))),
         ),
         Place("dpo", _("DPO on a real model")),
@@ -203,8 +195,7 @@ def _falls() -> Item:
         _(
             "Answers share parameters. In an exact example with a third answer that shares the chosen one's traits, one step moves the "
             "probabilities of chosen, rejected and third from {before} to {after}: the margin grew by {margin} nats, and the mass went to "
-            "an "
-            "answer that is in no pair."
+            "an answer that is in no pair."
         ).format(
             before=", ".join(number(float(p)) for p in before), after=", ".join(number(float(p)) for p in after),
             margin=number(float(np.log(after[0] / after[1]) - np.log(before[0] / before[1]))),
@@ -228,8 +219,7 @@ def _best_of_n() -> Item:
             best_of_n_bound(n),
             _(
                 "$\\log n-\\frac{{n-1}}{{n}}={kl}$. Summed over {answers} equally likely answers it is {exact}. For n = 64 it is {more}: "
-                "best-of-n "
-                "buys its reward with very little KL, which is why it is the yardstick for RL."
+                "best-of-n buys its reward with very little KL, which is why it is the yardstick for RL."
             ).format(kl=number(best_of_n_bound(n)), answers=f"{answers:,}", exact=number(exact), more=number(best_of_n_bound(64))),
         ),
         Place("lab_kl", _("Best-of-n beside π*")),

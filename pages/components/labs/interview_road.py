@@ -62,8 +62,7 @@ def _negative() -> Item:
         _(
             "SFT never sees what the model itself would write. In an exact example with three answers of probability 0.5, 0.3 and 0.2, one "
             "step of imitating the first lowers the log-probability of the others by {second} and {third}, whether they are good or bad. "
-            "One "
-            "step of policy gradient with reward −1 for the third lowers that one by {bad}, and the second *rises* by {other}."
+            "One step of policy gradient with reward −1 for the third lowers that one by {bad}, and the second *rises* by {other}."
         ).format(
             second=number(float(imitated_two[1])), third=number(float(imitated_two[2])), bad=number(float(learned_two[2])),
             other=number(float(-learned_two[1])),
@@ -104,14 +103,12 @@ def _exposure() -> Item:
             "quiz/exposure",
             _(
                 "Exposure bias: SFT trains on prefixes that people wrote, but generates after its own. If each token is fine with "
-                "probability "
-                "0.99 as long as all before it were, what is the probability that all 64 tokens of an answer are?"
+                "probability 0.99 as long as all before it were, what is the probability that all 64 tokens of an answer are?"
             ),
             right**length,
             _(
                 "$0.99^{{64}}={p}$. After the first slip the model stands where it was never trained. RL samples whole answers from the "
-                "policy "
-                "itself, so it is trained on the very prefixes that it will meet."
+                "policy itself, so it is trained on the very prefixes that it will meet."
             ).format(p=number(right**length)),
         ),
         Place("sft", _("SFT on a real model")),
@@ -133,10 +130,9 @@ def _online() -> Item:
         ],
         _(
             "Old answers say little about what the policy writes now. In an example, a policy has an expected reward of {now}, but the "
-            "answers "
-            "of the earlier one average {then}; weighing them by π/π_old repairs the mean, and {ess} of them then count as one fresh "
-            "sample (effective sample size). PPO's later epochs on a batch are still online, but a little off-policy: that is what its "
-            "ratio is for. Online DPO samples its pairs anew."
+            "answers of the earlier one average {then}; weighing them by π/π_old repairs the mean, and {ess} of them then count as one "
+            "fresh sample (effective sample size). PPO's later epochs on a batch are still online, but a little off-policy: that is what "
+            "its ratio is for. Online DPO samples its pairs anew."
         ).format(
             now=number(float(policy @ rewards)), then=number(float(behaviour @ rewards)), ess=number(float(behaviour @ ratio**2)),
         ),

@@ -133,12 +133,10 @@ def _fits(steps: dict[str, list[Moment]], now: Now) -> None:
     )  # fmt: skip
     st.caption(
         _(
-            "Each bar is the fullest moment of a step: tensors, without the program itself (about 430 MB) and without what an "
-            "allocator keeps in "
-            "stock. The KV cache and the logits of sampling are given back before the update, so they are in a bar only "
-            "where sampling is "
-            "the fullest moment. This app has no gradient checkpointing; with it the activations would shrink, for one "
-            "more forward pass."
+            "Each bar is the fullest moment of a step: tensors, without the program itself (about 430 MB) and without what an allocator "
+            "keeps in stock. The KV cache and the logits of sampling are given back before the update, so they are in a bar only where "
+            "sampling is the fullest moment. This app has no gradient checkpointing; with it the activations would shrink, for one more "
+            "forward pass."
         )
     )
 

@@ -119,17 +119,15 @@ def note(part: str, moment: Moment, config: Config, now: Now) -> str:
     shape = memory.shape_of(config, now.setting.prompt, now.setting.answer)
     if part == "cache":
         return _(
-            "L layers, W width of a token's keys (heads of keys and values × width of a head), b bytes a number, twice for "
-            "keys and values; N "
-            "answers at their full length T, and each of the B prompts (T_x tokens) once for its whole group."
+            "L layers, W width of a token's keys (heads of keys and values × width of a head), b bytes a number, twice for keys and "
+            "values; N answers at their full length T, and each of the B prompts (T_x tokens) once for its whole group."
         )
     if part == "logits" and moment.name == "sampling":
         return _("V vocabulary; one place for each of the N answers, as logits, probabilities and their running sum.")
     if part == "logits":
         words = _(
-            "K = {rows} answers × {answer} tokens, the places that are predicted in one pass; V vocabulary. As the "
-            "backward pass begins there "
-            "are three such tensors: the log-softmax, its gradient, and the gradient of the logits. Always in float32."
+            "K = {rows} answers × {answer} tokens, the places that are predicted in one pass; V vocabulary. As the backward pass begins "
+            "there are three such tensors: the log-softmax, its gradient, and the gradient of the logits. Always in float32."
         )
         return words.format(rows=shape.rows, answer=shape.answer)
     if part == "activations":

@@ -37,17 +37,12 @@ def draw() -> None:
     )  # fmt: skip
     st.caption(
         _(
-            "Drawn from the code. Online: its config is an OnlineConfig, which samples from the policy that it trains; it "
-            "explores because of "
-            "that. Reward: the config has the field. Critic, reference, passes: what the config says of itself, as the "
-            "engine asks it too. "
-            "Networks: policy, and one for each of these. Passes: per response, of which a backward pass costs as much as "
-            "two forward passes; "
-            "with a reference, one of the forward passes is the reference's (DPO's is made once for a pair and kept). "
-            "Sensitive to: the "
-            "settings that only this method has, whose effect its config describes, in the order of its form, "
-            "β first; the table says that "
-            "they matter, not how much."
+            "Drawn from the code. Online: its config is an OnlineConfig, which samples from the policy that it trains; it explores because "
+            "of that. Reward: the config has the field. Critic, reference, passes: what the config says of itself, as the engine asks it "
+            "too. Networks: policy, and one for each of these. Passes: per response, of which a backward pass costs as much as two forward "
+            "passes; with a reference, one of the forward passes is the reference's (DPO's is made once for a pair and kept). Sensitive "
+            "to: the settings that only this method has, whose effect its config describes, in the order of its form, β first; the table "
+            "says that they matter, not how much."
         )
     )
     _effects(configs)

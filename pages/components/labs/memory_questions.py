@@ -52,9 +52,8 @@ def questions() -> list[Question]:
         Number(
             "mem/factor",
             _(
-                "With the first part's setting: by what factor does PPO with all weights and four networks (textbook, reward "
-                "model and critic) "
-                "exceed DPO with LoRA of rank 16 in this app?"
+                "With the first part's setting: by what factor does PPO with all weights and four networks (textbook, reward model and "
+                "critic) exceed DPO with LoRA of rank 16 in this app?"
             ),
             most / least,
             _(
@@ -75,9 +74,8 @@ def questions() -> list[Question]:
             ),
             0,
             _(
-                "The baseline that a critic would learn is the mean of the other answers to the prompt: here {group} are "
-                "sampled for each. That "
-                "is computing time, and room in the KV cache, in the place of a network's weights, gradients and moments."
+                "The baseline that a critic would learn is the mean of the other answers to the prompt: here {group} are sampled for each. "
+                "That is computing time, and room in the KV cache, in the place of a network's weights, gradients and moments."
             ).format(group=now.setting.group),
         ),
     ]  # fmt: skip

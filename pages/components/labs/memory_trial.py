@@ -29,9 +29,8 @@ PROMPT = {"story": 16, "sums": 6}
 def draw() -> None:
     st.markdown(
         _(
-            "Is the arithmetic right? Here each method takes two real steps on a model that ships with the app, in a "
-            "process of its own, and "
-            "the most memory that its tensors held in the second step stands beside the prediction."
+            "Is the arithmetic right? Here each method takes two real steps on a model that ships with the app, in a process of its own, "
+            "and the most memory that its tensors held in the second step stands beside the prediction."
         )
     )
     left, right = st.columns([2, 3], gap="large")
@@ -132,13 +131,10 @@ def _results(trials: Mapping[str, Trial], failed: Mapping[str, PlaygroundError])
     st.markdown(words if off <= memory_trial.WITHIN else words + " " + _("That is more than it should be: 15 %."))
     st.caption(
         _(
-            "Measured: the tensors that were alive at once, counted by torch's allocator, as max_memory_allocated counts "
-            "them on a GPU. Beside "
-            "it by how much the process grew above itself with everything imported and nothing loaded, as the operating "
-            "system saw it: that "
-            "has tokenizer, texts and the libraries' own buffers in it too. The rewards are a rule here, so that no reward "
-            "model is in memory. "
-            "Answers are kept from ending before their last token."
+            "Measured: the tensors that were alive at once, counted by torch's allocator, as max_memory_allocated counts them on a GPU. "
+            "Beside it by how much the process grew above itself with everything imported and nothing loaded, as the operating system saw "
+            "it: that has tokenizer, texts and the libraries' own buffers in it too. The rewards are a rule here, so that no reward model "
+            "is in memory. Answers are kept from ending before their last token."
         )
     )
 
