@@ -24,6 +24,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 LOCALES = Path(__file__).resolve().parents[2] / "assets" / "locale"
 TABLES = ("LABELS", "NAMES", "GROUPS", "SCALED")  # dicts whose values are shown, extracted like the strings inside ``_()``
+SHOWN: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {"_": ((0,), ()), "Chart": ((), ("bars",))}  # calls, and which arguments
 # Calls by which the engine says in words what something is: the places and names of the arguments that pages show.
 SPOKEN: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "setting": ((1,), ("unit", "effect")),
@@ -77,15 +78,15 @@ def switch() -> None:
 
 def extract(file: IO[bytes], keywords: Any, comment_tags: Any, options: Any) -> Iterator[tuple[int, str, str, list[str]]]:
     """For pybabel (assets/locale/babel.cfg): the strings inside ``_()``, those within f-strings too, which its own reader passes over;
-    and the words of the tables (``TABLES``) that are looked up and then translated.
+    and words that are looked up and then translated, in tables (``TABLES``) and of charts.
     """
     for node in ast.walk(ast.parse(file.read())):
         if isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             if any(isinstance(target, ast.Name) and target.id in TABLES for target in targets):
                 yield from _words(node.value)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
-            yield from _arguments(node, (0,), ())
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SHOWN:
+            yield from _arguments(node, *SHOWN[node.func.id])
 
 
 def extract_spoken(file: IO[bytes], keywords: Any, comment_tags: Any, options: Any) -> Iterator[tuple[int, str, str, list[str]]]:
