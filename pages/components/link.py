@@ -11,8 +11,11 @@ from typing import Any
 import streamlit as st
 
 
-def pick(label: str, names: Mapping[str, str], param: str, key: str, *, chosen: Callable[[], None] | None = None, **options: Any) -> str:
-    """A choice among ``names`` (id → what it is called), kept in the session and in the link as ``?param=id``; "" is left out of the link.
+def pick(
+    label: str, names: Mapping[str, str], param: str, key: str, *, unwritten: str = "", chosen: Callable[[], None] | None = None,
+    **options: Any,
+) -> str:  # fmt: skip
+    """A choice among ``names`` (id → what it is called), kept in the session and in the link as ``?param=id``, but for ``unwritten``.
 
     The first is the default. A link that was just opened wins over an older choice. ``chosen`` is called when the link or the user
     chooses; ``options`` are the selectbox's own.
@@ -21,7 +24,7 @@ def pick(label: str, names: Mapping[str, str], param: str, key: str, *, chosen: 
         chosen()
     options = {"format_func": lambda name: names.get(name, name), "key": key, "persist_state": "session", "on_change": chosen, **options}
     value = str(st.selectbox(label, list(names), **options) or next(iter(names))).strip()
-    written(param, key, value)
+    written(param, key, value, unwritten)
     return value
 
 

@@ -38,7 +38,7 @@ def toggle(lab: str, name: str, label: str, default: bool = False, **options: An
 
 def choice(lab: str, name: str, label: str, names: Mapping[str, str], **options: Any) -> str:
     """One of ``names`` (id → what it is called); the first is the default, and the id stands in the link."""
-    return link.pick(label, names, key(lab, name), f"{key(lab, name)}/chosen", **options)
+    return link.pick(label, names, key(lab, name), f"{key(lab, name)}/chosen", unwritten=next(iter(names)), **options)
 
 
 def seed(lab: str, **options: Any) -> int:
