@@ -21,8 +21,8 @@ def script() -> None:
     ask(Choice("t/one", "Which?", ["a", f"b of {x}", "c"][: 5 - x + 1], 1, f"It is b of {x}."))
     ask(Number("t/two", "2x?", 2.0 * x, f"It is {2 * x}."))
     guessed = Choice("t/guess", "Up or down?", ["up", "down"], 0, "It went up.")
-    if guess(guessed):
-        reveal(guessed)
+    if guess(guessed, x) and st.toggle("Run", key="run"):
+        reveal(guessed, x)
     st.button("Anew", key="anew", on_click=progress.forget)
     progress.sync("test")
 
@@ -84,8 +84,22 @@ def test_an_answer_belongs_to_the_settings_it_was_given_for(at):
 
 
 def test_guesses(at):
+    at.radio[1].set_value(0).run()
+    assert at.radio[1].label == "Up or down?" and progress.SOLVED not in at.session_state  # not judged before it is run
+    at.toggle[0].set_value(True).run()
+    assert said(at, "success") == ["You guessed right. It went up."] and at.session_state[progress.SOLVED] == {"t/guess"}
     at.radio[1].set_value(1).run()
-    assert "You guessed: down" in said(at, "info")[0]
+    assert said(at, "info") == ["You guessed: down  \nIt went up."] and not said(at, "success")
+
+
+def test_a_guess_for_other_settings_is_not_judged(at):
+    at.radio[1].set_value(1).run()
+    at.toggle[0].set_value(True).run()
+    at.slider[0].set_value(3).run()
+    assert said(at, "info")[-1] == "You guessed, for other settings: down  \nIt went up."
+    at.slider[0].set_value(2).run()
+    assert said(at, "info")[-1] == "You guessed: down  \nIt went up."
+    at.slider[0].set_value(3).run()
     at.radio[1].set_value(0).run()
     assert said(at, "success") == ["You guessed right. It went up."]
 

@@ -76,7 +76,7 @@ def ask(question: Question, place: Place | None = None) -> bool | None:
     """Draw a question; whether it is answered rightly. None before an answer, and where the lab's settings have changed since, so that
     another one would be right now."""
     with st.container(border=True, key=f"q-{question.id.replace('/', '-')}"):
-        answer = _choose(question, _answered) if isinstance(question, Choice) else _compute(question)
+        answer = _choose(question, _label(question), _answered) if isinstance(question, Choice) else _compute(question)
         right = None
         if answer is not None and _outdated(question):
             st.info(_("The lab's numbers have changed since you answered. What is it now?"), icon=":material/update:")
@@ -102,21 +102,32 @@ def _judge(question: Question, right: bool) -> None:
         st.markdown(f"**{answer}**  \n{question.because}")
 
 
-def guess(question: Choice) -> bool:
-    """A question to answer *before* the experiment below it is run; whether there is an answer yet. It is explained by ``reveal``."""
+def guess(question: Choice, about: Any = None) -> bool:
+    """A question to answer *before* the experiment below it is run; whether there is an answer yet.
+
+    It is not judged here, so what is ``right`` need not be known yet; ``reveal`` does that. ``about``: the settings on which the answer
+    depends, if it depends on any (compared with ==).
+    """
     with st.container(border=True, key=f"guess-{question.id.replace('/', '-')}"):
         st.caption(f":material/help: {_('Before you run it')}")
-        return _choose(question, _remember) is not None
+        return _choose(question, _marked(question, question.id in progress.solved()), _guessed, about) is not None
 
 
-def reveal(question: Choice) -> None:
-    """After the experiment: what was guessed, whether it came true, and why (``because`` with what was measured)."""
+def reveal(question: Choice, about: Any = None) -> None:
+    """After the experiment: what was guessed, whether it came true, and why (``because`` with what was measured).
+
+    A guess that was made ``about`` other settings is not judged by these.
+    """
     answer = _kept(question)
-    if is_right(question, answer):
+    made_about, words = st.session_state.get(f"{_key(question)}/guessed", (about, None))
+    if answer is None:
+        st.info(question.because, icon=":material/lightbulb:")
+    elif made_about != about:
+        guessed = _("You guessed, for other settings: {guess}").format(guess=words)
+        st.info(f"{guessed}  \n{question.because}", icon=":material/lightbulb:")
+    elif is_right(question, answer):
         progress.record(question.id)
         st.success(f"{_('You guessed right.')} {question.because}", icon=":material/check:")
-    elif answer is None:
-        st.info(question.because, icon=":material/lightbulb:")
     else:
         guessed = _("You guessed: {guess}").format(guess=question.options[answer])
         st.info(f"{guessed}  \n{question.because}", icon=":material/lightbulb:")
@@ -135,12 +146,12 @@ def _kept(question: Choice) -> int | None:
     return answer if isinstance(answer, int) and 0 <= answer < len(question.options) else None
 
 
-def _choose(question: Choice, chosen: Callable[[Question], None]) -> int | None:
+def _choose(question: Choice, label: str, chosen: Callable[..., None], *more: Any) -> int | None:
     if _kept(question) is None:
         st.session_state.pop(_key(question), None)
     return st.radio(
-        _label(question), range(len(question.options)), index=None, format_func=lambda i: question.options[i], key=_key(question),
-        persist_state="session", on_change=chosen, args=(question,),
+        label, range(len(question.options)), index=None, format_func=lambda i: question.options[i], key=_key(question),
+        persist_state="session", on_change=chosen, args=(question, *more),
     )  # fmt: skip
 
 
@@ -153,7 +164,10 @@ def _compute(question: Number) -> float | None:
 
 def _label(question: Question) -> str:
     """With a check mark once it is solved: now, earlier, or in another tab."""
-    solved = question.id in progress.solved() or is_right(question, st.session_state.get(_key(question)))
+    return _marked(question, question.id in progress.solved() or is_right(question, st.session_state.get(_key(question))))
+
+
+def _marked(question: Question, solved: bool) -> str:
     return f":green[:material/check_circle:] {question.text}" if solved else question.text
 
 
@@ -161,14 +175,15 @@ def _truth(question: Question) -> tuple[Any, ...]:
     return (question.right, *question.options) if isinstance(question, Choice) else (float(f"{question.value:.6g}"),)
 
 
-def _remember(question: Question) -> None:
-    """For which settings the answer was given: those that were on the screen."""
-    st.session_state[f"{_key(question)}/for"] = _truth(question)
+def _guessed(question: Choice, about: Any) -> None:
+    """For which settings, and in which words: those that were on the screen."""
+    answer = st.session_state.get(_key(question))
+    st.session_state[f"{_key(question)}/guessed"] = (about, None if answer is None else question.options[answer])
 
 
 def _answered(question: Question) -> None:
-    """Recorded before the page is drawn anew, so that what it says of the progress includes this answer."""
-    _remember(question)
+    """Recorded before the page is drawn anew, so that what it says of the progress includes this answer; and the numbers it was for."""
+    st.session_state[f"{_key(question)}/for"] = _truth(question)
     if is_right(question, st.session_state.get(_key(question))):
         progress.record(question.id)
 
