@@ -5,10 +5,11 @@ Streamlit's own ``bind="query-params"`` writes what the option is *called* into 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 
 def pick(
@@ -28,15 +29,24 @@ def pick(
     return value
 
 
-def arrived(names: Mapping[str, str], param: str, key: str) -> bool:
+def arrived(names: Collection[str], param: str, key: str) -> bool:
     """Before a widget is drawn: give it what a link that was just opened names, else what it had, else the first; whether the link did."""
-    linked = st.query_params.get(param)
+    first, linked = next(iter(names)), st.query_params.get(param)
+    if linked is None and went_back():
+        linked = first
     new = linked in names and st.session_state.get(f"{key}/linked") != linked
     if new:
         st.session_state[key] = linked
     if st.session_state.get(key) not in names:
-        st.session_state[key] = next(iter(names))
+        st.session_state[key] = first
     return new
+
+
+def went_back() -> bool:
+    """Whether the browser's Back or Forward led here. Then the link alone counts, also with what it leaves out: who wrote it anew instead
+    would hold the user on the page."""
+    context = get_script_run_ctx(suppress_warning=True)
+    return context is not None and context.is_history_navigation
 
 
 def written(param: str, key: str, value: str, unwritten: str = "") -> None:

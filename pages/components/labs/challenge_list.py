@@ -28,7 +28,7 @@ from rlhf.labs.run_record import Record, read
 from rlhf.metrics import describe
 from rlhf.runs import Run
 
-CHOSEN, LINKED = "quiz.challenge", "quiz/challenge/linked"
+CHOSEN = "quiz.challenge"
 LISTED = 60  # runs, the newest
 REFRESH_SECONDS = 2.0
 
@@ -55,20 +55,14 @@ def draw() -> None:
 def _choose(known: Mapping[str, Words]) -> Challenge:
     """The list; the choice stands in the link."""
     by_id = {challenge.id: challenge for challenge in CHALLENGES}
-    linked = st.query_params.get(CHOSEN)
-    if linked in by_id and st.session_state.get(LINKED) != linked:
-        st.session_state[CHOSEN] = linked
-    if st.session_state.get(CHOSEN) not in by_id:
-        st.session_state[CHOSEN] = CHALLENGES[0].id
+    link.arrived(by_id, CHOSEN, CHOSEN)
     solved = progress.solved()
 
     def name(one: str) -> str:
         return (":green[:material/check_circle:] " if f"challenge/{one}" in solved else "") + known[one].title
 
     chosen = str(st.radio(_("Challenge"), list(by_id), format_func=name, key=CHOSEN, persist_state="session"))
-    st.session_state[LINKED] = chosen
-    if linked != chosen:
-        st.query_params[CHOSEN] = chosen
+    link.written(CHOSEN, CHOSEN, chosen, unwritten=CHALLENGES[0].id)
     return by_id[chosen]
 
 

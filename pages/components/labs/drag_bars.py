@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 from streamlit.components.v2 import component
 
-from pages.components import theme
+from pages.components import link, theme
 from pages.components.labs.setting import key as setting_key
 
 _HERE = Path(__file__).parent
@@ -70,7 +70,7 @@ def _values(lab: str, name: str, default: Sequence[float], low: float, high: flo
     """From the session; else from the link; else the default, as many as the default has and within the limits."""
     state = f"{setting_key(lab, name)}/values"
     known = st.session_state.get(state)
-    if known is None:
+    if known is None or link.went_back():
         known = _numbers(str(st.query_params.get(setting_key(lab, name), "")).split(","))
     values = [*known, *default[len(known) :]][: len(default)]
     values = [min(high, max(low, float(value))) for value in values]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import streamlit as st
 
 from pages.components.i18n import _
-from pages.components.labs import contents, playing, progress
+from pages.components.labs import contents, playing, progress, setting
 from pages.components.labs.question import STYLE as QUESTION_STYLE
 from pages.components.labs.question import Question, ask
+from pages.components.text import plain
 
 STYLE = """
 <style>
@@ -57,7 +58,11 @@ def draw(lab: Lab, body: Callable[[], None]) -> None:
             st.caption(
                 _("Papers: {papers}. The code: {files}.").format(papers=papers, files=", ".join(f"`rlhf/labs/{f}`" for f in lab.code))
             )
+        asked, told = setting.asked(lab.name), st.container()
         st.fragment(_with_questions, run_every=playing.pace(lab.name))(lab, body)
+        if refused := setting.refused(asked):
+            words = _("The link asks for what cannot be set here, so the usual settings stand: {asked}")
+            told.info(words.format(asked=plain(", ".join(refused)[:200])), icon=":material/link_off:")
     _where_to_go(lab)
 
 

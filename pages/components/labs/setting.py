@@ -1,7 +1,7 @@
 """The settings of a lab: widgets whose values outlive a change of page and stand in the link, as ``?gae.lambda=0.9``.
 
-``lab`` is the short name of the lab in the link (``gae``), ``name`` the setting's (``lambda``). A value in a link that is out of range is
-dropped by Streamlit. All work by keyboard.
+``lab`` is the short name of the lab in the link (``gae``), ``name`` the setting's (``lambda``). A value in a link that a setting cannot
+have is dropped; ``refused`` tells of it. All work by keyboard.
 """
 
 from __future__ import annotations
@@ -19,6 +19,31 @@ _KEPT: dict[str, Any] = {"persist_state": "session", "bind": "query-params"}
 def key(lab: str, name: str) -> str:
     """The widget's key, which is its name in the link."""
     return f"{lab}.{name}"
+
+
+def asked(lab: str) -> dict[str, str]:
+    """What the link says of a lab, before its settings are drawn."""
+    return {name: value for name, value in st.query_params.items() if name.startswith(f"{lab}.")}
+
+
+def refused(asked: Mapping[str, str]) -> list[str]:
+    """After they are drawn: what no setting took, as ``name=value``."""
+    return [f"{name}={value}" for name, value in asked.items() if st.query_params.get(name) != value and not _stands(name, value)]
+
+
+def _stands(name: str, asked: str) -> bool:
+    """Whether a setting has this value (a default is left out of the link), or there is none of this name."""
+    kept = (name, f"{name}/chosen", f"{name}/values", name.replace(".", "/", 1))
+    value = next((st.session_state[key] for key in kept if key in st.session_state), None)
+    if isinstance(value, bool):
+        return asked.lower() == str(value).lower()
+    if isinstance(value, int | float | list):
+        try:
+            numbers = [float(part) for part in asked.split(",")]
+        except ValueError:
+            return False
+        return numbers == (value if isinstance(value, list) else [value])
+    return not isinstance(value, str) or asked == value
 
 
 def slider(lab: str, name: str, label: str, low: float, high: float, default: float, step: float, **options: Any) -> float:

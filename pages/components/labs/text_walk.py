@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import streamlit as st
 
-from pages.components import candidates, models
+from pages.components import candidates, link, models
 from pages.components.i18n import _
 from pages.components.labs import playing as pace
 from pages.components.models import Frozen
@@ -70,9 +70,9 @@ def walk(scene: Scene) -> Walk:
     walks[name] = found
     while len(walks) > MOST_WALKS:
         walks.pop(next(iter(walks)))
-    linked = st.query_params.get(TOKENS)
-    if linked and linked != st.session_state.get(LINKED):
-        found.at = _followed(scene.world, linked)
+    linked = st.query_params.get(TOKENS, "")
+    if linked != st.session_state.get(LINKED) and (linked or link.went_back()):
+        found.at = _followed(scene.world, linked) if linked else ()
     found.at = scene.world.possible(found.at)
     return found
 

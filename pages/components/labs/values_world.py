@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages.components import link
 from pages.components.i18n import _
 from pages.components.labs import grid_board, playing, setting
 from rlhf.errors import ConfigError
@@ -125,7 +126,7 @@ def set_map(rows: tuple[str, ...]) -> None:
 
 def map_rows() -> tuple[str, ...]:
     """From the session; else from the link, where that is a map; else the classic."""
-    if f"{LAB}/map" not in st.session_state:
+    if f"{LAB}/map" not in st.session_state or link.went_back():
         linked = str(st.query_params.get(setting.key(LAB, "map"), ""))[: LARGEST * (LARGEST + 1)]
         rows = tuple(linked.translate(_FROM_LINK).split("-"))
         try:
@@ -150,7 +151,8 @@ def _selected(rows: tuple[str, ...]) -> grid_board.Place:
     """From the session or the link; else the first start, or the first cell that is free."""
     first = _first(rows)
     state = f"{LAB}/selected"
-    chosen = st.session_state[state] if state in st.session_state else _place(str(st.query_params.get(setting.key(LAB, "cell"), "")))
+    known = state in st.session_state and not link.went_back()
+    chosen = st.session_state[state] if known else _place(str(st.query_params.get(setting.key(LAB, "cell"), "")))
     if chosen is None or chosen[0] >= len(rows) or chosen[1] >= len(rows[0]):
         chosen = first
     st.session_state[state] = chosen
