@@ -279,6 +279,39 @@ def test_how_far_the_limit_lets_one_go(world):
     assert sp.kl(policy, edge) == pytest.approx(0.05, rel=1e-9) and edge.sum(1) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("logits", [(-1.5, 0.5, 1.0), (0.3, -0.7, 0.1), (-4.0, -4.0, 5.0)])
+@pytest.mark.parametrize("n", [None, 20])
+def test_rounding_counts_as_nothing(logits, n):
+    """Equal rewards teach exactly nothing; a middle arm's A, and the exact batch's mean of A, are 0 and not 10⁻¹⁷."""
+    theta = np.array([*logits, 0.0, 0.0, 0.0])
+
+    def batch_of(rewards, start=theta):
+        problem = su.table(sp.bandit(rewards), 1.0)
+        return problem, su.exact_batch(problem, start) if n is None else su.sampled_batch(problem, start, n, np.random.default_rng(0))
+
+    for rewards in ((0.5, 0.5, 0.5), (0.7, 0.7, 0.7)):
+        problem, batch = batch_of(rewards)
+        assert not batch.advantages.any() and not batch.gradient(problem).any()
+        for method in tr.METHODS:
+            made = tr.update(method, problem, theta, batch, tr.Settings(adam=True))
+            assert made.kl == made.promised == made.won == 0 and (made.solved is None or not made.solved.x.any())
+    problem, batch = batch_of((0.1, 0.2, 0.15), np.zeros(6))
+    assert not batch.advantages[batch.cells == 2].any()
+    if n is None:
+        assert tr.clipped_surrogate(batch, batch.old, 0.2) == 0 and batch.surrogate(batch.old) == 0
+
+
+def test_the_kl_of_a_tiny_step_is_not_rounding():
+    """½·ΔθᵀFΔθ, though the KL is less than the rounding of 1; and where π_old underflows it is finite."""
+    problem, theta = su.table(sp.bandit([1.0, 0.5, -0.2]), 1.0), np.array([-6.0, -6.0, 6.0, 0.0, 0.0, 0.0])
+    batch = su.exact_batch(problem, theta)
+    move = 1e-6 * np.array([3.0, -1.0, 2.0, 0.0, 0.0, 0.0])
+    kl = su.mean_kl(batch.state_weights, batch.old, problem.logprobs(theta + move))
+    assert kl == pytest.approx(0.5 * move @ batch.fisher(problem) @ move, rel=1e-4, abs=0)
+    far = su.mean_kl(np.ones(1), np.log(sp.softmax([[-50.0, 0.0]])), np.log(sp.softmax([[50.0, 0.0]])))
+    assert far == pytest.approx(50, rel=1e-9)
+
+
 @pytest.mark.parametrize("logits", [(0, 0, 0), (-6, -6, 6), (-400, 0, 400)])
 @pytest.mark.parametrize("rewards", [(0.5, 0.5, 0.5), (1.0, 0.5, -0.2)])
 @pytest.mark.parametrize("delta", [0.0, 0.5])
