@@ -90,6 +90,12 @@ def natural_direction(problem: Problem, batch: Batch) -> Floats:
     return without_rounding(direction, np.abs(direction).max())
 
 
+def centred(problem: Problem, direction: Floats) -> Floats:
+    """How a direction in θ (P,) moves the logits of each state, less their mean, (S, A): the mean moves no probability."""
+    logits = problem.logits(direction)
+    return logits - logits.mean(1, keepdims=True)
+
+
 def scale_to(delta: float, direction: Floats, product: Floats) -> float:
     """√(2δ / sᵀFs): how often s fits into the limit, as far as KL ≈ ½·sᵀFs holds. 0 where s moves nothing. ``product``: F·s."""
     curvature = float(direction @ product)

@@ -110,10 +110,15 @@ def test_the_natural_direction(world):
 def test_the_natural_step_does_not_see_the_parametrisation():
     """The same old policy with the parameter of one arm stretched: natural and TRPO land on the same policy, the plain step does not."""
     logits, landed = np.array([-1.5, 0.5, 1.0, 0, 0, 0]), {}
-    for stretch in (1.0, 4.0):
+    for stretch in (1.0, 2.0, 4.0):
         problem = su.table(sp.bandit([1.0, 0.5, -0.2]), 1.0, (stretch, 1.0, 1.0))
         theta = logits / np.array([stretch, 1, 1, 1, 1, 1])
         batch = su.exact_batch(problem, theta)
+        advantages, policy = batch.advantages - batch.advantages.mean(), np.exp(batch.old[0])
+        assert tr.centred(problem, tr.natural_direction(problem, batch))[0] == pytest.approx(advantages, abs=1e-9)
+        stretched = np.diag([stretch, 1, 1])
+        of_logits = np.diag(policy) - np.outer(policy, policy)
+        assert batch.fisher(problem)[:3, :3] == pytest.approx(stretched @ of_logits @ stretched, abs=1e-15)
         for method in ("plain", "natural", "trpo"):
             made = tr.update(method, problem, theta, batch, tr.Settings(step=4.0))
             landed[method, stretch] = np.exp(problem.logprobs(made.path[-1]))[0]
