@@ -116,7 +116,7 @@ def test_the_formulas_of_the_natural_gradient_hold_for_a_stretched_parameter():
     at = open_page(PAGE, {"tr/play": 1, "question/tr/furthest": 0}, **link)
     shown = texts(at)
     assert "F=D,(operatorname{diag}pi-pipi^top),D=begin{pmatrix}0.185" in shown
-    assert "big(0.567,;0.0667,;-0.633big)" in shown and "moves the logits by the advantage" in shown
+    assert "big(0.567,;0.0667,;-0.633big)" in shown and "in proportion to the advantages" in shown
 
 
 @pytest.mark.parametrize(

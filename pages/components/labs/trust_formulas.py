@@ -103,8 +103,8 @@ def _of_the_logits(setup: Setup, batch: Batch, direction: Floats) -> None:
         if np.abs(moved - advantages).max() <= 1e-6 * np.abs(advantages).max():
             st.caption(
                 _(
-                    "F⁺ takes the factor π(a) out again: with the exact expectation F⁺g moves the logits by the advantage of each arm, up "
-                    "to a constant, which changes no probability."
+                    "F⁺ takes the factor π(a) out again: with the exact expectation a step along F⁺g moves the logits in proportion to the "
+                    "advantages of the arms, up to a constant, which changes no probability."
                 )
             )
     if setup.settings.step * setup.draw(setup.theta, 0).gradient(setup.problem)[0] != 0:
