@@ -32,8 +32,9 @@ frame.draw(
         ),
         formula=FORMULA,
         reading=_(
-            "L is the surrogate: the gain that the old policy's samples promise, weighed by the ratio ρ. It is right only near the old "
-            "policy.  \nTRPO bounds the distance, in KL; PPO takes their gradient from samples that have gone far enough (ρ beyond 1 ± ε)."
+            "L is the surrogate: the gain that the old policy's samples promise, weighed by the ratio ρ. Far from the old policy the "
+            "promise need not hold.  \nTRPO bounds the distance, in KL; PPO takes their gradient from samples that "
+            "have gone far enough (ρ beyond 1 ± ε)."
         ),
         papers=(
             ("Kakade 2001", "https://papers.nips.cc/paper/2073-a-natural-policy-gradient"),

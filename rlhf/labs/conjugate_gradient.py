@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlhf.labs.mdp import Floats
+from rlhf.labs.rounding import without_rounding
 
 
 @dataclass(frozen=True)
@@ -43,5 +44,5 @@ def conjugate_gradient(product: Callable[[Floats], Floats], g: Floats, *, most: 
         residual = residual - size / curvature * moved
         size, before = float(residual @ residual), size
         direction = residual + size / before * direction
-        residuals.append(float(np.sqrt(size)))
-    return Solved(x, tuple(residuals))
+        residuals.append(float(without_rounding(np.sqrt(size), residuals[0])))
+    return Solved(without_rounding(x, np.abs(x).max(initial=0.0)), tuple(residuals))

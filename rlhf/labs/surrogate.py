@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rlhf.labs.mdp import FiniteMDP, Floats, action_values, state_values, visits
+from rlhf.labs.rounding import total, without_rounding
 from rlhf.labs.softmax_policy import expected_return, log_softmax, softmax
 
 LONGEST = 200  # decisions of an episode before it is cut off
@@ -45,11 +46,13 @@ class Problem:
 
     def expected_return(self, theta: Floats) -> float:
         """J(θ), exactly."""
-        return expected_return(self.mdp, self.logits(theta), self.gamma)
+        value = expected_return(self.mdp, self.logits(theta), self.gamma)
+        return float(without_rounding(value, np.abs(self.mdp.reward).max()))
 
     def slope(self, by_logprob: Floats, policy: Floats) -> Floats:
         """From ∂L/∂log π(a|s) (S, A) to ∂L/∂θ (P,)."""
         by_logit = by_logprob - policy * by_logprob.sum(1, keepdims=True)
+        by_logit = without_rounding(by_logit, np.abs(by_logprob) + policy * np.abs(by_logprob).sum(1, keepdims=True))
         return by_logit.ravel() @ self.features.reshape(-1, self.parameters)
 
 
@@ -97,7 +100,7 @@ class Batch:
 
     def surrogate(self, logprobs: Floats) -> float:
         """L less its value for the old policy: what a decision is promised to win."""
-        return float(self.weights @ ((self.ratios(logprobs) - 1) * self.advantages))
+        return total(self.weights * (self.ratios(logprobs) - 1) * self.advantages)
 
     def kl(self, logprobs: Floats) -> float:
         """The mean over the batch's states of KL(π_old ‖ π), in nats."""
@@ -126,15 +129,24 @@ class Batch:
 
 
 def mean_kl(state_weights: Floats, old: Floats, new: Floats) -> float:
-    """Σ_s w_s·KL(π_old(·|s) ‖ π(·|s)) from log-probabilities (S, A), in nats."""
-    return max(0.0, float(state_weights @ (np.exp(old) * (old - new)).sum(1)))
+    """Σ_s w_s·KL(π_old(·|s) ‖ π(·|s)) from log-probabilities (S, A), in nats.
+
+    As Σ_a π_old·(ρ − 1 − log ρ), which is the same since both policies sum to 1: no term is negative, so that nothing cancels in the KL
+    of a tiny step.
+    """
+    policy, log_ratio = np.exp(old), new - old
+    gained = np.where(log_ratio < 1, policy * np.expm1(np.minimum(log_ratio, 1.0)), np.exp(new) - policy)  # π − π_old
+    return float(state_weights @ np.maximum(0.0, gained - policy * log_ratio).sum(1))
 
 
 def exact_batch(problem: Problem, theta: Floats) -> Batch:
     """Every state and action, weighed by how often the old policy comes there and does it, with its exact advantage: n = ∞."""
     mdp, policy = problem.mdp, softmax(problem.logits(theta))
     values = state_values(mdp, policy, problem.gamma)
-    advantages = action_values(mdp, values, problem.gamma) - values[:, None]
+    ahead = action_values(mdp, values, problem.gamma)
+    better = without_rounding(ahead[:, :, None] - ahead[:, None, :], _largest(mdp, values))
+    terms = better * policy[:, None, :]  # Q − V as the mean of Q(a) − Q(b): equal values make exactly 0
+    advantages = without_rounding(terms.sum(2), np.abs(terms).sum(2))
     reached = visits(mdp, policy, problem.gamma)
     weights = (reached[:, None] * policy).ravel() / reached.sum()
     cells = np.flatnonzero(weights > 0)
@@ -152,6 +164,7 @@ def sampled_batch(problem: Problem, theta: Floats, episodes: int, rng: np.random
         action = _draw(action_cdf[here], rng)
         after = _draw(next_cdf[here, action], rng)
         advantage = mdp.reward[here, action, after] + problem.gamma * values[after] - values[here]
+        advantage = without_rounding(advantage, _largest(mdp, values))
         steps.append((here, action, advantage, np.full(here.size, problem.gamma ** len(steps))))
         here = after[~mdp.terminal[after]]
     states, actions, advantages, discounts = (np.concatenate(column) for column in zip(*steps, strict=True))
@@ -159,6 +172,11 @@ def sampled_batch(problem: Problem, theta: Floats, episodes: int, rng: np.random
     visited = np.bincount(states, weights, minlength=mdp.states).astype(np.float64)
     cells = states * mdp.actions + actions
     return Batch(cells, weights, advantages, problem.logprobs(theta), visited, float(discounts.sum() / episodes))
+
+
+def _largest(mdp: FiniteMDP, values: Floats) -> float:
+    """How large the numbers are of which an advantage is the difference."""
+    return float(np.abs(mdp.reward).max() + np.abs(values).max())
 
 
 def _draw(cdf: Floats, rng: np.random.Generator) -> NDArray[np.int64]:

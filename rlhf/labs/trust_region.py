@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from rlhf.labs.conjugate_gradient import Solved, conjugate_gradient
 from rlhf.labs.mdp import Floats, visits
+from rlhf.labs.rounding import total, without_rounding
 from rlhf.labs.softmax_policy import log_softmax
 from rlhf.labs.surrogate import Batch, Problem, mean_kl
 
@@ -80,12 +81,19 @@ class Update:
 
     @property
     def won(self) -> float:
-        return self.after - self.before
+        return float(without_rounding(self.after - self.before, max(abs(self.after), abs(self.before))))
 
 
 def natural_direction(problem: Problem, batch: Batch) -> Floats:
     """F⁺·g, (P,)."""
-    return np.linalg.pinv(batch.fisher(problem), rcond=SINGULAR, hermitian=True) @ batch.gradient(problem)
+    direction = np.linalg.pinv(batch.fisher(problem), rcond=SINGULAR, hermitian=True) @ batch.gradient(problem)
+    return without_rounding(direction, np.abs(direction).max())
+
+
+def centred(problem: Problem, direction: Floats) -> Floats:
+    """How a direction in θ (P,) moves the logits of each state, less their mean, (S, A): the mean moves no probability."""
+    logits = problem.logits(direction)
+    return logits - logits.mean(1, keepdims=True)
 
 
 def scale_to(delta: float, direction: Floats, product: Floats) -> float:
@@ -102,7 +110,7 @@ def is_cut(ratios: Floats, advantages: Floats, epsilon: float) -> NDArray[np.boo
 def clipped_surrogate(batch: Batch, logprobs: Floats, epsilon: float) -> float:
     """Σ w_i·min(ρ_i·A_i, clip(ρ_i, 1 − ε, 1 + ε)·A_i): what PPO-clip maximises."""
     ratios = batch.ratios(logprobs)
-    return float(batch.weights @ np.minimum(ratios * batch.advantages, ratios.clip(1 - epsilon, 1 + epsilon) * batch.advantages))
+    return total(batch.weights * np.minimum(ratios * batch.advantages, ratios.clip(1 - epsilon, 1 + epsilon) * batch.advantages))
 
 
 def clip_gradient(problem: Problem, batch: Batch, theta: Floats, epsilon: float) -> tuple[Floats, float]:

@@ -69,6 +69,56 @@ def test_the_clip_and_the_cliff_by_their_links():
     assert next(r for r in at.radio if r.key == "question/tr/cliff").value is None  # another question now
 
 
+def test_a_tie_is_not_judged():
+    """Nothing moves (equal rewards), or two methods take the same step: no guess is right, none is wrong."""
+    for link, words in (
+        ({"tr.rewards": "0.7,0.7,0.7"}, "None moves here"),
+        ({"tr.step": "4", "tr.rate": "4", "tr.epochs": "1"}, "spent by Plain gradient, PPO-clip, PPO-penalty:"),
+    ):
+        at = open_page(PAGE, {"tr/play": 1, "question/tr/furthest": 0}, **link)
+        shown = texts(at)
+        assert words in shown and "You guessed" not in shown and "10^{-" not in shown and not at.exception
+    assert "Dotted: all policies" in shown
+    assert "Dotted: all policies" not in texts(press(at, "tr/play/step"))
+
+
+@pytest.mark.parametrize(
+    ("link", "right", "words"),
+    [
+        ({}, 0, "promised the plain step +0.199; it won +0.208"),
+        ({"tr.exact": "true", "tr.step": "50"}, 0, "promised the plain step +0.391; it won +0.391"),
+        ({"tr.exact": "true", "tr.step": "0"}, 3, "it won 0"),
+        ({"tr.exact": "true", "tr.step": "0.5"}, 1, "within δ this one could be longer"),
+        ({"tr.world": "corridor", "tr.exact": "true", "tr.step": "8"}, 2, "its promise was worth little"),
+    ],
+)
+def test_the_cliff_tells_nothing_before_a_guess_and_the_truth_after(link, right, words):
+    at = open_page(PAGE, **{"tr.part": "cliff", **link})
+    assert "J(text{TRPO})" not in texts(at) and "alpha_delta" not in texts(at)
+    for option in range(4):
+        at = answer(at, "cliff", option)
+        shown = texts(at)
+        assert ("You guessed right." in shown) == (option == right) and words in shown and "J(text{TRPO})" in shown
+        assert ("worth little" in shown) == (right == 2)
+
+
+def test_the_clip_counts_every_epoch():
+    bars = {"tr.rewards": "-0.5,0.8,0.55", "tr.logits": "-1.8,-1.8,0"}
+    link = {**bars, "tr.n": "7", "tr.seed": "4", "tr.epochs": "6", "tr.optimizer": "adam"}
+    at = open_page(PAGE, {"question/tr/outside": 1, "tr/epochs": 1}, **{"tr.part": "clip", **link})
+    assert "You guessed right." in texts(at) and "stay inside" not in texts(at)
+    at = open_page(PAGE, {"question/tr/outside": 1, "tr/epochs": 1}, **{"tr.part": "clip", "tr.rewards": "0.5,0.5,0.5"})
+    assert "With these settings all stay inside." in texts(at) and "You guessed right." in texts(at)
+
+
+def test_the_formulas_of_the_natural_gradient_hold_for_a_stretched_parameter():
+    link = {"tr.stretch": "2", "tr.exact": "true", "tr.method": "natural"}
+    at = open_page(PAGE, {"tr/play": 1, "question/tr/furthest": 0}, **link)
+    shown = texts(at)
+    assert "F=D,(operatorname{diag}pi-pipi^top),D=begin{pmatrix}0.185" in shown
+    assert "big(0.567,;0.0667,;-0.633big)" in shown and "in proportion to the advantages" in shown
+
+
 @pytest.mark.parametrize(
     ("link", "words"),
     [

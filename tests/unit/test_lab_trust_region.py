@@ -110,10 +110,15 @@ def test_the_natural_direction(world):
 def test_the_natural_step_does_not_see_the_parametrisation():
     """The same old policy with the parameter of one arm stretched: natural and TRPO land on the same policy, the plain step does not."""
     logits, landed = np.array([-1.5, 0.5, 1.0, 0, 0, 0]), {}
-    for stretch in (1.0, 4.0):
+    for stretch in (1.0, 2.0, 4.0):
         problem = su.table(sp.bandit([1.0, 0.5, -0.2]), 1.0, (stretch, 1.0, 1.0))
         theta = logits / np.array([stretch, 1, 1, 1, 1, 1])
         batch = su.exact_batch(problem, theta)
+        advantages, policy = batch.advantages - batch.advantages.mean(), np.exp(batch.old[0])
+        assert tr.centred(problem, tr.natural_direction(problem, batch))[0] == pytest.approx(advantages, abs=1e-9)
+        stretched = np.diag([stretch, 1, 1])
+        of_logits = np.diag(policy) - np.outer(policy, policy)
+        assert batch.fisher(problem)[:3, :3] == pytest.approx(stretched @ of_logits @ stretched, abs=1e-15)
         for method in ("plain", "natural", "trpo"):
             made = tr.update(method, problem, theta, batch, tr.Settings(step=4.0))
             landed[method, stretch] = np.exp(problem.logprobs(made.path[-1]))[0]
@@ -277,6 +282,39 @@ def test_how_far_the_limit_lets_one_go(world):
     policy = np.array([0.05, 0.35, 0.6])
     edge = tr.ring(policy, 0.05)
     assert sp.kl(policy, edge) == pytest.approx(0.05, rel=1e-9) and edge.sum(1) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("logits", [(-1.5, 0.5, 1.0), (0.3, -0.7, 0.1), (-4.0, -4.0, 5.0)])
+@pytest.mark.parametrize("n", [None, 20])
+def test_rounding_counts_as_nothing(logits, n):
+    """Equal rewards teach exactly nothing; a middle arm's A, and the exact batch's mean of A, are 0 and not 10⁻¹⁷."""
+    theta = np.array([*logits, 0.0, 0.0, 0.0])
+
+    def batch_of(rewards, start=theta):
+        problem = su.table(sp.bandit(rewards), 1.0)
+        return problem, su.exact_batch(problem, start) if n is None else su.sampled_batch(problem, start, n, np.random.default_rng(0))
+
+    for rewards in ((0.5, 0.5, 0.5), (0.7, 0.7, 0.7)):
+        problem, batch = batch_of(rewards)
+        assert not batch.advantages.any() and not batch.gradient(problem).any()
+        for method in tr.METHODS:
+            made = tr.update(method, problem, theta, batch, tr.Settings(adam=True))
+            assert made.kl == made.promised == made.won == 0 and (made.solved is None or not made.solved.x.any())
+    problem, batch = batch_of((0.1, 0.2, 0.15), np.zeros(6))
+    assert not batch.advantages[batch.cells == 2].any()
+    if n is None:
+        assert tr.clipped_surrogate(batch, batch.old, 0.2) == 0 and batch.surrogate(batch.old) == 0
+
+
+def test_the_kl_of_a_tiny_step_is_not_rounding():
+    """½·ΔθᵀFΔθ, though the KL is less than the rounding of 1; and where π_old underflows it is finite."""
+    problem, theta = su.table(sp.bandit([1.0, 0.5, -0.2]), 1.0), np.array([-6.0, -6.0, 6.0, 0.0, 0.0, 0.0])
+    batch = su.exact_batch(problem, theta)
+    move = 1e-6 * np.array([3.0, -1.0, 2.0, 0.0, 0.0, 0.0])
+    kl = su.mean_kl(batch.state_weights, batch.old, problem.logprobs(theta + move))
+    assert kl == pytest.approx(0.5 * move @ batch.fisher(problem) @ move, rel=1e-4, abs=0)
+    far = su.mean_kl(np.ones(1), np.log(sp.softmax([[-50.0, 0.0]])), np.log(sp.softmax([[50.0, 0.0]])))
+    assert far == pytest.approx(50, rel=1e-9)
 
 
 @pytest.mark.parametrize("logits", [(0, 0, 0), (-6, -6, 6), (-400, 0, 400)])

@@ -21,6 +21,7 @@ from rlhf.labs.mdp import Floats
 from rlhf.labs.surrogate import Batch
 
 POINTS = 70
+SAME = 1e-12  # returns that differ by less are equal
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def draw() -> None:
     measured = _measure(setup, batch)
     with right:
         question = _question(setup, measured)
-        if guess(question):
+        guessed = guess(question, setup.key)
+        if guessed:
             live_figure(_figure(setup, batch, lines), key="tr/along")
             st.caption(
                 _(
@@ -56,10 +58,12 @@ def draw() -> None:
                     "step with α = {step}. Lengths on a log scale."
                 ).format(step=number(setup.settings.step))
             )
-            reveal(question)
+            reveal(question, setup.key)
         else:
             st.caption(_("Guess first: then J is drawn along the gradient."))
     trust_notes.draw(setup, ())
+    if not guessed:
+        return
     _numbers(setup, batch, lines, measured)
     with st.expander(_("Where do cliffs come from?"), icon=":material/landscape:"):
         st.markdown(
@@ -104,32 +108,41 @@ def _presets() -> None:
 
 def _question(setup: Setup, measured: dict[str, trust_region.Update]) -> Choice:
     plain, trpo = measured["plain"], measured["trpo"]
-    margin = 1e-9
-    right = 2 if plain.won < -margin else 0 if plain.won > trpo.won + margin else 1
-    because = _(
-        "The plain step takes J from {before} to {plain} and spends {plain_kl} nats; TRPO, held to {delta}, goes to {trpo}. "
-        "The surrogate had promised the plain step {promised}: so far from the old policy its promise is worth little."
-    ).format(
-        before=number(plain.before), plain=number(plain.after), plain_kl=number(plain.kl), delta=number(setup.settings.delta),
-        trpo=number(trpo.after), promised=number(plain.promised, sign=True),
-    )  # fmt: skip
-    if plain.kl <= setup.settings.delta:
-        because = _(
-            "The plain step takes J from {before} to {plain} and spends only {plain_kl} nats, less than δ = {delta}; TRPO goes to {trpo}. "
-            "A gradient says nothing of the right length of a step: on a plateau it is too short."
-        ).format(
-            before=number(plain.before), plain=number(plain.after), plain_kl=number(plain.kl), delta=number(setup.settings.delta),
-            trpo=number(trpo.after),
-        )  # fmt: skip
+    if abs(plain.won) <= SAME:
+        right = 3
+    elif plain.won < 0:
+        right = 2
+    else:
+        right = 0 if plain.won > trpo.won + SAME else 1
     return Choice(
         "tr/cliff",
         _("What will the plain step with α = {step} do, beside TRPO's with δ = {delta}?").format(
             step=number(setup.settings.step), delta=number(setup.settings.delta)
         ),
-        [_("It wins more than TRPO"), _("It wins something, but not more than TRPO"), _("It loses: J ends below where it began")],
+        [
+            _("It wins more than TRPO"), _("It wins something, but not more than TRPO"), _("It loses: J ends below where it began"),
+            _("It neither wins nor loses: J stays where it is"),
+        ],
         right,
-        because,
-    )
+        _because(setup, plain, trpo),
+    )  # fmt: skip
+
+
+def _because(setup: Setup, plain: trust_region.Update, trpo: trust_region.Update) -> str:
+    """What the plain step won, what it was promised, and what its distance has to do with it."""
+    delta = setup.settings.delta
+    words = _(
+        "The plain step takes J from {before} to {plain} and spends {plain_kl} nats; TRPO, held to {delta}, goes to {trpo}. "
+        "The surrogate promised the plain step {promised}; it won {won}."
+    ).format(
+        before=number(plain.before), plain=number(plain.after), plain_kl=number(plain.kl), delta=number(delta), trpo=number(trpo.after),
+        promised=number(plain.promised, sign=True), won=number(plain.won, sign=True),
+    )  # fmt: skip
+    if plain.kl > delta and plain.promised > 0 and plain.won < plain.promised / 2:
+        words += " " + _("That far from the old policy, its promise was worth little.")
+    elif max(plain.kl, plain.batch_kl) < delta and plain.won < trpo.won - SAME:
+        words += " " + _("A gradient says nothing of the right length of a step: within δ this one could be longer.")
+    return words
 
 
 def _figure(setup: Setup, batch: Batch, lines: list[Line]) -> Plot:

@@ -58,10 +58,10 @@ def draw() -> None:
     made = trust_region.update("ppo_clip", setup.problem, setup.theta, batch, setup.settings)
     path = [setup.problem.logprobs(theta) for theta in made.path]
     with right:
-        if guess(_question(batch, path, setup)):
+        if guess(_question(batch, path, setup)):  # whether a ratio can leave depends on no setting
             epoch = playing.player(LAB, setup.settings.epochs, "epochs")
         else:
-            epoch = 0
+            epoch, path = 0, path[:1]
             st.caption(_("Guess, and the buttons appear that run the epochs."))
         st.caption(_("PPO-clip's epochs on one batch. The further right, the likelier an action has become; grey: no gradient."))
         _curves(setup, batch, path, epoch)
@@ -88,17 +88,17 @@ def _presets() -> None:
 
 
 def _question(batch: Batch, path: list[Floats], setup: Setup) -> Choice:
-    ratios = batch.ratios(path[-1])
-    furthest, epsilon = float(ratios[np.argmax(np.abs(ratios - 1))]), setup.settings.epsilon
+    ratios = np.array([batch.ratios(logprobs) for logprobs in path])
+    furthest, epsilon = float(ratios.flat[np.argmax(np.abs(ratios - 1))]), setup.settings.epsilon
     because = _(
         "The clip does not hold the ratio, it only takes the gradient away: one step may jump over the edge, Adam's momentum carries on, "
-        "and other samples move the same probabilities. Here the furthest ratio after {epochs} epochs is {furthest}; the edges are {low} "
+        "and other samples move the same probabilities. Here the furthest ratio of all {epochs} epochs is {furthest}; the edges are {low} "
         "and {high}."
     ).format(
         epochs=len(path) - 1, furthest=number(furthest), low=number(1 - epsilon), high=number(1 + epsilon)
     )  # fmt: skip
     if abs(furthest - 1) <= epsilon:
-        because += " " + _("It stayed inside this time: raise the learning rate or K.")
+        because += " " + _("With these settings all stay inside.")
     return Choice(
         "tr/outside",
         _("Can the ratio of a sample leave 1 ± ε during the epochs?"),

@@ -60,27 +60,62 @@ def _plain(setup: Setup, batch: Batch, made: Update) -> None:
         rf"\theta'=\theta+\alpha\,g,\quad \alpha={result(step)}",
         rf"\lVert\theta'-\theta\rVert={tex(step)}\cdot{tex(float(np.linalg.norm(g)))}={result(step * float(np.linalg.norm(g)))}",
     )
-    st.caption(_("Each entry carries a factor π(a): a rare action is hardly moved, however good it is."))
+    st.caption(_("In expectation each entry carries a factor π(a): a rare action is hardly moved, however good it is."))
 
 
 def _natural(setup: Setup, batch: Batch, made: Update) -> None:
     direction = trust_region.natural_direction(setup.problem, batch)
     curvature = float(direction @ batch.fisher_product(setup.problem, direction))
     if setup.world == "arms":
-        rows = r"\\".join("&".join(result(float(x)) for x in row) for row in batch.fisher(setup.problem)[:3, :3])
-        st.latex(rf"F=\operatorname{{diag}}\pi-\pi\pi^\top=\begin{{pmatrix}}{rows}\end{{pmatrix}}")
+        _fisher(setup, batch)
     length = rf"\alpha={result(made.scale)}"
     if setup.settings.natural_step is None:
-        length = (
-            rf"\alpha=\sqrt{{2\delta\,/\,g^\top F^+g}}=\sqrt{{2\cdot{tex(setup.settings.delta)}/{tex(curvature)}}}={result(made.scale)}"
-        )
+        length = _length(setup, r"g^\top F^+g", curvature, made.scale, r"\alpha=")
     block(vector("F^+g", _own(setup, direction)), length, r"\theta'=\theta+\alpha\,F^+g")
-    st.caption(
-        _(
-            "F⁺ takes the factor π(a) out again: with the exact expectation, F⁺g is the advantage of each arm, less their mean. "
-            "Stretch a parameter under *More settings*: the plain step lands elsewhere, this one does not."
+    if setup.world == "arms":
+        _of_the_logits(setup, batch, direction)
+
+
+def _stretch(setup: Setup) -> float:
+    """How often the parameter of arm a counts in its logit."""
+    return float(setup.problem.features[0, 0, 0])
+
+
+def _fisher(setup: Setup, batch: Batch) -> None:
+    """F of three arms; with a stretched parameter the logits are D·θ."""
+    rows = r"\\".join("&".join(result(float(x)) for x in row) for row in batch.fisher(setup.problem)[:3, :3])
+    matrix = rf"\begin{{pmatrix}}{rows}\end{{pmatrix}}"
+    if _stretch(setup) == 1:
+        st.latex(rf"F=\operatorname{{diag}}\pi-\pi\pi^\top={matrix}")
+    else:
+        st.latex(
+            rf"F=D\,(\operatorname{{diag}}\pi-\pi\pi^\top)\,D={matrix},\quad D=\operatorname{{diag}}({result(_stretch(setup))},\,1,\,1)"
         )
-    )
+
+
+def _of_the_logits(setup: Setup, batch: Batch, direction: Floats) -> None:
+    """What F⁺g is to the logits, wherever it is the advantages; and that it does not see the parameters."""
+    moved = trust_region.centred(setup.problem, direction)[0]
+    if _stretch(setup) != 1:
+        block(vector(r"D\,F^+g-\text{" + _("mean") + "}", moved))
+    if setup.n is None and len(batch.advantages) == len(moved):
+        advantages = batch.advantages - batch.advantages.mean()
+        if np.abs(moved - advantages).max() <= 1e-6 * np.abs(advantages).max():
+            st.caption(
+                _(
+                    "F⁺ takes the factor π(a) out again: with the exact expectation a step along F⁺g moves the logits in proportion to the "
+                    "advantages of the arms, up to a constant, which changes no probability."
+                )
+            )
+    if setup.settings.step * setup.draw(setup.theta, 0).gradient(setup.problem)[0] != 0:
+        st.caption(_("Stretch a parameter under *More settings*: the plain step lands elsewhere, this one does not."))
+
+
+def _length(setup: Setup, square: str, value: float, scale: float, left: str = "") -> str:
+    """√(2δ / sᵀFs) with its numbers; where s moves nothing there is no such length."""
+    if scale == 0 and setup.settings.delta > 0:
+        return rf"{square}=0\quad\Rightarrow\quad\theta'=\theta"
+    return rf"{left}\sqrt{{2\delta\,/\,{square}}}=\sqrt{{2\cdot{tex(setup.settings.delta)}/{tex(value)}}}={result(scale)}"
 
 
 def _trpo(setup: Setup, batch: Batch, made: Update) -> None:
@@ -88,7 +123,7 @@ def _trpo(setup: Setup, batch: Batch, made: Update) -> None:
     curvature = float(made.solved.x @ batch.fisher_product(setup.problem, made.solved.x))
     block(
         r"Fs\approx g,\quad " + vector("s", _own(setup, made.solved.x)),
-        rf"\sqrt{{2\delta\,/\,s^\top Fs}}=\sqrt{{2\cdot{tex(setup.settings.delta)}/{tex(curvature)}}}={result(made.scale)}",
+        _length(setup, r"s^\top Fs", curvature, made.scale),
     )
     residuals = " → ".join(number(value) for value in made.solved.residuals[:11])
     st.caption(

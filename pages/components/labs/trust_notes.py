@@ -23,13 +23,8 @@ def notes(setup: Setup, done: Sequence[Round]) -> list[str]:
     batch, policy = setup.draw(setup.theta, 0), setup.policy()
     found = []
     if setup.settings.delta == 0:
-        found.append(
-            _(
-                "δ = 0: the natural gradient and TRPO may not move at all. PPO-penalty's target is 0 too, so any step is too far, "
-                "and β doubles after every update."
-            )
-        )
-    if np.abs(batch.advantages).max() < 1e-12:
+        found.append(_("δ = 0: a step that takes its length from δ has none. PPO-penalty's target is 0 too: β doubles after any move."))
+    if not batch.advantages.any():
         equal = setup.world == "arms" and np.ptp(setup.rewards) == 0
         found.append(
             _("All rewards are equal, so every advantage is 0: there is nothing to learn, and no method moves.")
@@ -49,7 +44,7 @@ def notes(setup: Setup, done: Sequence[Round]) -> list[str]:
         if missing:
             found.append(
                 _(
-                    "Not sampled in this batch: {missing}. The batch says nothing about it, yet its probability moves, because "
+                    "Not sampled in this batch: {missing}. The batch says nothing about it, yet its probability can move, because "
                     "probabilities sum to 1. Another seed, a larger n, or n = ∞ changes that."
                 ).format(missing=missing)
             )

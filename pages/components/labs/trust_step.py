@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import streamlit as st
 
@@ -19,6 +18,7 @@ from rlhf.labs.trust_region import METHODS, Round
 
 UPDATES = 20
 ROUNDS = f"{LAB}/rounds"
+TIE = 1e-6  # of the largest KL or gain: methods that come so close are equal, as TRPO and the natural gradient often are
 
 
 def draw() -> None:
@@ -28,8 +28,7 @@ def draw() -> None:
         setup = trust_settings.draw(("n", "exact", "step", "delta"))
     _settle(setup)
     with right:
-        question = _question(None)
-        if guess(question):
+        if guess(_question(), setup.key):
             frame = playing.player(LAB, UPDATES)
         else:
             frame = 0
@@ -41,7 +40,7 @@ def draw() -> None:
     trust_notes.draw(setup, done)
     if not done:
         return
-    reveal(_question(rounds(setup, 1)[0], setup))
+    _answer(setup, rounds(setup, 1)[0])
     live_figure(trust_spent.spent_and_won(setup, done[0]) if frame == 1 else trust_spent.over_updates(setup, done), key="tr/spent")
     if frame == 1:
         st.caption(_("Dotted: the limit δ. Bars: the exact gain in J; the tick on each is what the surrogate promised from the batch."))
@@ -83,33 +82,50 @@ def _presets() -> None:
     )
 
 
-def _question(first: Round | None, setup: Setup | None = None) -> Choice:
-    """Who goes furthest; with the first updates, what was measured."""
-    right, because = 0, ""
-    if first and setup:
-        spent = [first[method].kl for method in METHODS]
-        gains = [first[method].won for method in METHODS]
-        right, best = int(np.argmax(spent)), int(np.argmax(gains))
-        because = _(
-            "In the first update {far} spends most, {spent} nats where δ is {delta}; J changes best with {best}, by {gain}. The plain step "
-            "is held by its step size alone, PPO by ε or β, its learning rate and its epochs; only TRPO checks the KL itself."
-        ).format(
-            far=names()[METHODS[right]], spent=number(spent[right]), delta=number(setup.settings.delta), best=names()[METHODS[best]],
-            gain=number(gains[best], sign=True),
-        )  # fmt: skip
-        if max(spent) < 1e-9:
-            because = _("None moves here: all five spend 0 nats.")
+def _question(right: int = 0, because: str = "") -> Choice:
+    """Who goes furthest; the answer is known after the first updates."""
     return Choice(
         "tr/furthest", _("From this batch, which method will spend most KL in its first step?"), list(names().values()), right, because
     )
 
 
+def _answer(setup: Setup, first: Round) -> None:
+    """What was measured. Where several methods spent most, or none moved, no guess is right or wrong."""
+    spent, gains = ([getattr(first[method], what) for method in METHODS] for what in ("kl", "won"))
+    furthest, best = _largest(spent), _largest(gains)
+    if max(spent) == 0:
+        st.info(_("None moves here: all five spend 0 nats."), icon=":material/lightbulb:")
+        return
+    because = _(
+        "In the first update most KL is spent by {far}: {spent} nats where δ is {delta}. J changes best with {best}, by {gain}. "
+        "The plain step is held by its step size alone, PPO by ε or β, its learning rate and its epochs; only TRPO checks the KL itself."
+    ).format(
+        far=_named(furthest), spent=number(max(spent)), delta=number(setup.settings.delta), best=_named(best),
+        gain=number(max(gains), sign=True),
+    )  # fmt: skip
+    if len(furthest) > 1:
+        st.info(because, icon=":material/lightbulb:")
+    else:
+        reveal(_question(furthest[0], because), setup.key)
+
+
+def _largest(values: Sequence[float]) -> list[int]:
+    """Where the largest value stands; several places of a tie."""
+    return [i for i, value in enumerate(values) if value >= max(values) - TIE * abs(max(values))]
+
+
+def _named(places: Sequence[int]) -> str:
+    return ", ".join(names()[METHODS[i]] for i in places)
+
+
 def _caption(setup: Setup, frame: int) -> None:
     if setup.world == "arms":
         words = _(
-            "Each corner is an arm with its reward: the stronger the shade, the larger J. Dotted: all policies at KL = δ. "
+            "Each corner is an arm with its reward: the stronger the shade, the larger J. "
             "Small marks: PPO's epochs; thin crosses: trials that TRPO's line search refused."
         )
+        if frame <= 1 and setup.settings.delta > 0:
+            words += " " + _("Dotted: all policies at KL = δ.")
     elif setup.world == "grid":
         words = _(
             "Rays: the probability of each direction, before (grey) and after. The stronger the shade of a cell, the more KL it spent. "
@@ -122,17 +138,12 @@ def _caption(setup: Setup, frame: int) -> None:
     st.caption(words)
 
 
-def _gain(value: float) -> str:
-    """With its sign; 0 where only rounding is left."""
-    return number(value if abs(value) > 1e-12 else 0.0, sign=True)
-
-
 def _table(done: Sequence[Round]) -> None:
     """All updates, the newest first."""
     rows = [
         {
             _("Update"): i + 1, _("Method"): names()[method], "KL": number(made.kl), _("KL in the batch"): number(made.batch_kl),
-            _("Promised"): _gain(made.promised), _("Won"): _gain(made.won), _("J before"): number(made.before),
+            _("Promised"): number(made.promised, sign=True), _("Won"): number(made.won, sign=True), _("J before"): number(made.before),
             _("J after"): number(made.after),
         }
         for i, round_ in reversed(list(enumerate(done)))
