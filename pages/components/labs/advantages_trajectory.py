@@ -158,18 +158,18 @@ def _explain(made: Trajectory) -> None:
                 "Here V_T enters A_0 with weight γ(γλ)^{power} = {weight}. Set γ below 1, or let the episode end."
             ).format(value=number(made.bootstrap), power=len(made) - 1, weight=number(made.lam ** (len(made) - 1)))
         )
-    elif not made.ended and made.lam == 1:
+    elif not made.ended and made.lam == 1 and made.gamma:
         st.info(_("Cut off, so even λ = 1 is not Monte-Carlo: what comes after is still the critic's word, V_T."))
     if blank and not made.rewards.any() and not made.bootstrap:
         st.info(_("No reward, and none expected: every surprise is 0, so nothing is learned here. Drag a reward."))
-    elif blank and made.lam == 0:
+    elif blank and not made.bootstrap and made.lam == 0:
         st.info(
             _(
                 "λ = 0 with a critic that says 0 everywhere: Aₜ is the step's own reward rₜ and nothing else. The steps that led to "
                 "a later reward get no credit until the critic has learned to expect it."
             )
         )
-    elif blank and made.lam == 1:
+    elif blank and made.ended and made.lam == 1:
         st.info(_("λ = 1 with a critic that says 0: Aₜ is the plain return, without a baseline. This is REINFORCE."))
     elif made.gamma == 0:
         st.info(_("γ = 0: nothing after the next reward counts, so Aₜ = rₜ − Vₜ whatever λ is."))
@@ -287,7 +287,10 @@ def _beside(made: Trajectory, t: int) -> None:
             xaxis={"title": {"text": _("n, from t = {t}").format(t=t)}, "type": "category"},
         )  # fmt: skip
         live_figure(figure, key="gae/weights")
-        st.caption(_("They sum to 1. The last bar is Monte-Carlo's: it takes what all longer n would have got."))
+        if made.ended:
+            st.caption(_("They sum to 1. The last bar is Monte-Carlo's: it takes what all longer n would have got."))
+        else:
+            st.caption(_("They sum to 1. The last bar is for all rewards, then V_T: it takes what all longer n would have got."))
 
 
 def _estimates(made: Trajectory, n: int, t: int) -> Plot:
