@@ -74,8 +74,8 @@ def _in_numbers(p: float, size: int) -> None:
         rf"={result(exact['dr_grpo'])}",
         rf"\mathbb{{E}}|\hat A^{{\text{{GRPO}}}}|=\textstyle\sum_k P(k\text{{ right}})\,2\sqrt{{\tfrac{{k(G-k)(G-1)}}{{G^3}}}}"
         rf"\approx{result(exact['grpo'])}",
-        rf"\text{{factor}}=\frac{{\mathbb{{E}}|\hat A^{{\text{{GRPO}}}}|}}{{\mathbb{{E}}|\hat A^{{\text{{Dr.}}}}|}}={result(factor)}"
-        rf",\qquad G\to\infty:\;\frac{{1}}{{\sqrt{{{put_in}}}}}={result(1 / np.sqrt(p * (1 - p)))}",
+        rf"\text{{factor}}=\frac{{\mathbb{{E}}|\hat A^{{\text{{GRPO}}}}|}}{{\mathbb{{E}}|\hat A^{{\text{{Dr.}}}}|}}={result(factor)}",
+        rf"\lim_{{G\to\infty}}=\frac{{1}}{{\sqrt{{p(1-p)}}}}=\frac{{1}}{{\sqrt{{{put_in}}}}}={result(1 / np.sqrt(p * (1 - p)))}",
     )
     if size < 4:
         words = _(

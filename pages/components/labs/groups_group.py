@@ -182,11 +182,11 @@ def _in_numbers(group: Group) -> None:
     found = {method: float(group.advantages(method)[i]) for method in METHODS}
     difference = rf"{tex(rewards[i])}-{tex(mean)}"
     dots = r"+\dots" if size > 3 else ""
-    squares = "+".join(rf"({tex(r)}-{tex(mean)})^2" for r in rewards[:3])
+    squares = "+".join(rf"({tex(r)}-{tex(mean)})^2" for r in rewards[:2]) + (r"+\dots" if size > 2 else "")
     block(
         rf"\operatorname{{mean}}=\frac{{{'+'.join(tex(r) for r in rewards[:3])}{dots}}}{{{size}}}={result(mean)}",
-        rf"\operatorname{{std}}=\sqrt{{\frac{{\sum_j(r_j-\text{{mean}})^2}}{{G-1}}}}"
-        rf"=\sqrt{{\frac{{{squares}{dots}}}{{{size - 1}}}}}={result(spread)}",
+        r"\operatorname{std}=\sqrt{\frac{\sum_j(r_j-\text{mean})^2}{G-1}}",
+        rf"=\sqrt{{\frac{{{squares}}}{{{size - 1}}}}}={result(spread)}",
         rf"\hat A_{{{name}}}^{{\text{{GRPO}}}}=\frac{{r-\text{{mean}}}}{{\text{{std}}+10^{{-4}}}}"
         rf"=\frac{{{difference}}}{{{result(spread)}+10^{{-4}}}}={result(found['grpo'])}",
         rf"\hat A_{{{name}}}^{{\text{{Dr.}}}}=r-\text{{mean}}={difference}={result(found['dr_grpo'])}",
