@@ -27,22 +27,29 @@ Counts = NDArray[np.int64]
 Mean = Literal["grpo", "dr_grpo", "dapo"]
 
 
+def deviation(rewards: Floats) -> float:
+    """Standard deviation, unbiased (divided by G − 1), of (G,) rewards; exactly 0 where all are equal, whatever their mean rounds to."""
+    return float(rewards.std(ddof=1)) if np.ptp(rewards) else 0.0
+
+
 def advantages(rewards: ArrayLike, method: Method, others: ArrayLike = ()) -> Floats:
     """Of one group, (G,) → (G,), G ≥ 2. ``others``: the rewards of the batch's other groups, (M,), which only ``batch`` looks at.
 
     grpo: (r − mean) / (std + 1e-4), std unbiased; dr_grpo: r − mean; rloo: r − mean of the others of the group; batch: (r − mean) / (std
-    of the whole batch + 1e-4).
+    of the whole batch + 1e-4). Exactly 0 for equal rewards.
     """
     rewards = np.asarray(rewards, np.float64)
     if len(rewards) < 2:
         raise ValueError("a group needs at least two answers")
+    if not np.ptp(rewards):
+        return np.zeros(len(rewards))
     centred = rewards - rewards.mean()
     if method == "grpo":
-        return centred / (rewards.std(ddof=1) + EPSILON)
+        return centred / (deviation(rewards) + EPSILON)
     if method == "rloo":
         return rewards - (rewards.sum() - rewards) / (len(rewards) - 1)
     if method == "batch":
-        return centred / (np.concatenate([rewards, np.asarray(others, np.float64)]).std(ddof=1) + EPSILON)
+        return centred / (deviation(np.concatenate([rewards, np.asarray(others, np.float64)])) + EPSILON)
     return centred
 
 
@@ -94,6 +101,16 @@ def signal(p: ArrayLike, size: int, method: Method) -> Floats:
     share = np.arange(size + 1) / size
     each = share * np.abs(right) + (1 - share) * np.abs(wrong)
     return np.array([counts(float(one), size) @ each for one in np.ravel(p)]).reshape(np.shape(p))
+
+
+def scaling(p: ArrayLike, size: int) -> Floats:
+    """E[|Â_GRPO|] / E[|Â_Dr. GRPO|], exactly: what dividing by the standard deviation does to a prompt's weight; as the shape of ``p``.
+
+    √G for G = 2 and 3 at every p, as there all groups with a signal have the same standard deviation. For larger ones it rises from
+    p = ½ towards 0 and 1, to at most √G; its limit for large groups is 1/√(p(1 − p)). NaN at p = 0 and 1, where nothing is divided.
+    """
+    scaled, plain = signal(p, size, "grpo"), signal(p, size, "dr_grpo")
+    return np.divide(scaled, plain, out=np.full(np.shape(plain), np.nan), where=plain > 0)
 
 
 def estimates(p: float, size: int, baseline: Baseline) -> Floats:

@@ -42,6 +42,31 @@ def test_the_numbers_of_a_linked_trajectory_then_bad_settings_in_words():
     assert not at.exception and at.session_state["gae.rewards/values"] == [0.0] * 9 + [1.0]
 
 
+def test_a_cut_trajectory_is_not_taken_for_an_ended_one():
+    blind = {"gae.values": "0,0,0,0,0,0", "gae.ended": "false"}
+    assert "and nothing else" not in texts(open_page("lab_advantages", **blind, **{"gae.lambda": "0"}))  # A_5 has V_T in it
+    shown = texts(open_page("lab_advantages", **blind, **{"gae.lambda": "1"}))
+    assert "even λ = 1 is not Monte-Carlo" in shown and "plain return" not in shown and "The last bar is Monte-Carlo's" not in shown
+
+
+def test_a_guess_counts_only_for_the_critic_it_was_made_for():
+    at = open_page("lab_advantages", **{"gae.part": "walk", "gae.states": "5", "gae.walks": "100"})
+    at.radio(key="question/gae/walk").set_value(0).run()
+    press(at, "gae/walk")
+    assert "You guessed: λ = 0" in texts(at)
+    at.slider(key="gae.wrong").set_value(0.0).run()  # now it would be right
+    assert "You guessed, for other settings: λ = 0" in texts(at) and "You guessed right." not in texts(at)
+
+
+def test_variance_is_said_to_rise_only_where_it_does():
+    for fault, rises in (("flat", True), ("noisy", False)):
+        critic = {"gae.part": "walk", "gae.fault": fault, "gae.walks": "100"}
+        at = open_page("lab_advantages", **critic)
+        at.radio(key="question/gae/walk").set_value(0).run()
+        press(at, "gae/walk")
+        assert ("variance rises with λ" in texts(at)) == rises and ("From there to λ = 1" in texts(at)) != rises
+
+
 def test_a_malformed_link_falls_back():
     link = {
         "gae.length": "99",

@@ -92,6 +92,29 @@ def test_large_groups_reach_the_limits():
     assert ga.signal(p, 1000, "dr_grpo") == pytest.approx(2 * p * (1 - p), rel=0.02)
 
 
+def test_equal_rewards_give_exactly_nothing():
+    """The mean of six times 0.7 rounds to something else, and 1e-16 over 1e-4 is not 0."""
+    equal = np.full(6, 0.7)
+    assert equal.std() > 0 and ga.deviation(equal) == 0
+    for method in ("grpo", "dr_grpo", "rloo", "batch"):
+        assert not ga.advantages(equal, method, equal).any()
+
+
+def test_dividing_by_the_deviation_lifts_hard_and_easy_prompts_only_from_four_answers_on():
+    """One right of G is divided by 1/√G, so √G is the most; two or three answers have no other group with a signal."""
+    p = np.array([0.0, 0.01, 0.05, 0.3, 0.5, 0.95, 1.0])
+    assert np.isnan(ga.scaling(p, 6)[[0, -1]]).all()
+    for size in (2, 3):
+        assert ga.scaling(p[1:-1], size) == pytest.approx(size**0.5, rel=1e-3)
+    for size in (4, 6, 16):
+        factor = ga.scaling(p[1:5], size)
+        assert np.all(np.diff(factor) < 0) and factor[0] < size**0.5
+        assert float(ga.scaling(0.05, size)) == pytest.approx(float(ga.scaling(0.95, size)))
+    assert float(ga.scaling(0.05, 6)) == pytest.approx(2.35, abs=0.005)
+    assert ga.scaling(p[2:5], 1000) == pytest.approx(1 / np.sqrt(p * (1 - p))[2:5], rel=0.02)
+    assert ga.signal(p, 6, "rloo") == pytest.approx(2 * p * (1 - p)) and ga.signal(p, 6, "dr_grpo") == pytest.approx(5 / 3 * p * (1 - p))
+
+
 def test_sampled_groups_agree():
     found = ga.measure(0.3, [2, 8], 20_000, np.random.default_rng(0))
     assert np.isin(found[8], (0, 8)).mean() == pytest.approx(float(ga.no_signal(0.3, 8)), abs=0.01)
@@ -134,8 +157,9 @@ def test_push_of_the_group_total_is_that_of_sampled_answers():
 def test_lengths_drift_only_where_length_weighs():
     drift = {mean: ga.length_drift(0.3, 6, 20, mean, 50, 1.0) for mean in ("grpo", "dapo", "dr_grpo")}
     assert drift["dr_grpo"].right == pytest.approx(20) and drift["dr_grpo"].wrong == pytest.approx(20)
-    for mean in ("grpo", "dapo"):
-        assert np.all(np.diff(drift[mean].wrong) > 0) and np.all(np.diff(drift[mean].right) < 0)
+    for mean, p, size, start, rate in itertools.product(("grpo", "dapo"), (0.05, 0.5, 0.95), (2, 16), (5, 60), (0.1, 2)):
+        far = ga.length_drift(p, size, start, mean, 20, rate)
+        assert np.all(np.diff(far.wrong) > 0) and np.all(np.diff(far.right) < 0)
     assert drift["dapo"].wrong[-1] < drift["grpo"].wrong[-1]
     for p in (0.0, 1.0):
         assert ga.length_drift(p, 6, 20, "grpo", 5, 2.0).wrong == pytest.approx(20)

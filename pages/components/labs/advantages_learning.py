@@ -35,8 +35,7 @@ def draw() -> None:
         episodes = setting.whole(LAB, "episodes", _("Episodes"), 1, 30, 10)
         runs = setting.whole(LAB, "runs", _("Runs averaged"), 10, 200, 50, 10)
         seed = setting.seed(LAB, width=120)
-    asked = _question(kind, None)
-    if not question.guess(asked):
+    if not question.guess(_question(kind, None), (kind, episodes)):
         st.caption(_("Guess first: then the experiment can run."))
         return
     settings = (kind, episodes, runs, seed)
@@ -50,7 +49,7 @@ def draw() -> None:
         st.info(words.format(kind=kinds[kept[0][0]], episodes=kept[0][1], runs=kept[0][2], seed=kept[0][3]))
     kind, errors = kept[0][0], kept[1]
     _results(kind, errors, kept[0][1])
-    question.reveal(_question(kind, errors))
+    question.reveal(_question(kind, errors), kept[0][:2])
 
 
 def _run(kind: str, episodes: int, runs: int, seed: int) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pages.components.i18n import _
-from pages.components.labs import advantages_trajectory as trajectory
+from pages.components.labs import advantages_made as trajectory
 from pages.components.labs.question import Choice, Number, Question
 from pages.components.numbers import number
 

@@ -60,7 +60,7 @@ def draw() -> None:
         live_figure(_chain(critic), key="gae/chain")
         st.caption(_("Dotted: the true values. Bars: what the critic believes. The estimates start from these beliefs."))
     asked = _question(critic, batch)
-    if not question.guess(asked):
+    if not question.guess(asked, _about(critic, batch)):
         st.caption(_("Guess first: then the experiment can run."))
         return
     kept = _experiment(critic, walks)
@@ -101,34 +101,42 @@ def _chain(critic: Critic) -> Plot:
     )  # fmt: skip
 
 
+def _about(critic: Critic, batch: int) -> tuple[float, ...]:
+    """What decides the best λ: a seed that changes no value of the critic does not."""
+    return batch, *critic.values.tolist()
+
+
 def _question(critic: Critic, batch: int) -> Choice:
-    best, error, ends = _best(critic, batch)
+    exact = _exact(critic, batch)
+    at = int(exact.error[: len(FINE)].argmin())
+    best, last = float(FINE[at]), len(FINE) - 1
     options = [
         _("λ = 0: TD(0), trust the critic at once"), _("λ up to 0.7: a few steps"), _("λ above 0.7, but not 1: many steps"),
         _("λ = 1: Monte-Carlo, no critic"),
     ]  # fmt: skip
     because = _(
-        "Exactly computed, the error is smallest at λ = {best} ({error}); TD(0) has {td} and Monte-Carlo {mc}. "
-    ).format(best=number(best), error=number(error), td=number(ends[0]), mc=number(ends[1]))  # fmt: skip
+        "Of {count} λ, exactly computed, the error is smallest at λ = {best} ({error}); TD(0) has {td} and Monte-Carlo {mc}. "
+    ).format(
+        count=len(FINE), best=number(best), error=number(exact.error[at]), td=number(exact.error[0]), mc=number(exact.error[last])
+    )  # fmt: skip
     if critic.size == 0:
         because += _("The critic is exact, so no estimate is biased, and the one that waits least varies least.")
-    elif 0 < best < 1:
-        because += _("Bias falls and variance rises with λ: their sum is a U, and its bottom lies between.")
     elif best == 0:
+        because += _("At every larger one bias² and variance add up to more.")
+    elif best == 1:
+        because += _("Monte-Carlo alone has no bias, and with N = {batch} no smaller λ of these has as small an error.").format(batch=batch)
+    elif np.all(np.diff(exact.bias[: last + 1]) <= 0) and np.all(np.diff(exact.spread[: last + 1]) >= 0):
+        because += _("Bias falls and variance rises with λ; their sum is smallest between.")
+    else:  # variance may fall at first: errors of neighbouring states average out
         because += _(
-            "This critic is so nearly right (or wrong in a way that waiting a little does not mend) that all more λ buys is variance."
-        )
-    else:
-        because += _("So many estimates are averaged that only the bias is left, and Monte-Carlo alone has none.")
+            "From there to λ = 1 the bias goes from {bias} to {last_bias}, the standard deviation from {spread} to {last_spread}; at "
+            "λ = 0 they are {first_bias} and {first_spread}."
+        ).format(
+            bias=number(exact.bias[at]), last_bias=number(round(float(exact.bias[last]), 9)), first_bias=number(exact.bias[0]),
+            spread=number(exact.spread[at]), last_spread=number(exact.spread[last]), first_spread=number(exact.spread[0]),
+        )  # fmt: skip
     text = _("Which λ estimates the return of a state with the smallest error, for this critic?")
     return Choice(f"{LAB}/walk", text, options, 0 if best == 0 else 1 if best <= 0.7 else 2 if best < 1 else 3, because)
-
-
-def _best(critic: Critic, batch: int) -> tuple[float, float, tuple[float, float]]:
-    """The λ of the smallest exact error, that error, and those of TD(0) and Monte-Carlo."""
-    error = _exact(critic, batch).error[: len(FINE)]
-    at = int(error.argmin())
-    return float(FINE[at]), float(error[at]), (float(error[0]), float(error[-1]))
 
 
 def _exact(critic: Critic, batch: int) -> rw.Quality:
@@ -181,7 +189,7 @@ def _results(critic: Critic, batch: int, walks: int, kept: Kept, asked: Choice) 
         names = [*(str(n) for n in NS[:-1]), "∞"]
         live_figure(_curves(NS, NS, exact, slice(cut, None), measured, slice(here, None), top, "n", names), key="gae/over-n")
         st.caption(_("n = 1 is TD(0), n = ∞ Monte-Carlo."))
-    question.reveal(asked)
+    question.reveal(asked, _about(critic, batch))
     _in_numbers(critic, batch, kept if same else None)
 
 

@@ -19,7 +19,7 @@ from rlhf.labs import group_advantages as ga
 
 LAB = "grp"
 P = np.round(np.linspace(0, 1, 101), 2)
-METHODS: dict[str, ga.Method] = {"grpo": "grpo", "dr": "dr_grpo", "rloo": "rloo"}
+METHODS: tuple[ga.Method, ...] = ("grpo", "dr_grpo", "rloo")
 SIZES = ((2, theme.SKY), (4, theme.GREEN), (8, theme.ORANGE), (16, theme.PURPLE))
 
 
@@ -32,13 +32,13 @@ def draw() -> None:
         st.warning(
             _(
                 "Every answer earns the same, so no group of any size has a signal. A prompt that is never or always solved teaches "
-                "nothing: choose easier or harder ones. The factor 1/√(p(1 − p)) has no value here."
+                "nothing: choose easier or harder ones. The factor has no value here."
             )
         )
     left, right = st.columns(2, gap="large")
     with left:
         st.markdown(f"##### {_('The factor from dividing by the standard deviation')}")
-        live_figure(_factor(p), key="grp/factor")
+        live_figure(_factor(p, size), key="grp/factor")
     with right:
         st.markdown(f"##### {_('The chance that a group teaches nothing')}")
         live_figure(_nothing(p, size), key="grp/nothing")
@@ -62,21 +62,35 @@ def _in_numbers(p: float, size: int) -> None:
         r"P(\text{no signal})=p^G+(1-p)^G",
         rf"={tex(p)}^{{{size}}}+{tex(1 - p)}^{{{size}}}={result(float(ga.no_signal(p, size)))}",
     ]
-    square = p * (1 - p)
-    if 0 < p < 1:
-        lines += [
-            rf"\frac{{1}}{{\sqrt{{p(1-p)}}}}=\frac{{1}}{{\sqrt{{{tex(p)}\cdot{tex(1 - p)}}}}}={result(1 / np.sqrt(square))}",
-            rf"\mathbb{{E}}|\hat A^{{\text{{Dr.}}}}|=2p(1-p)=2\cdot{tex(p)}\cdot{tex(1 - p)}={result(2 * square)}",
-            rf"\mathbb{{E}}|\hat A^{{\text{{GRPO}}}}|=2\sqrt{{p(1-p)}}={result(2 * np.sqrt(square))}",
-        ]
-    block(*lines)
-    exact = {name: number(float(ga.signal(p, size, method))) for name, method in METHODS.items()}
+    if p in (0, 1):
+        block(*lines)
+        return
+    exact = {method: float(ga.signal(p, size, method)) for method in METHODS}
+    factor, put_in = float(ga.scaling(p, size)), rf"{tex(p)}\cdot{tex(1 - p)}"
+    block(
+        *lines,
+        rf"\mathbb{{E}}|\hat A^{{\text{{RLOO}}}}|=2p(1-p)=2\cdot{put_in}={result(exact['rloo'])}",
+        rf"\mathbb{{E}}|\hat A^{{\text{{Dr.}}}}|=\tfrac{{G-1}}{{G}}\,2p(1-p)=\tfrac{{{size - 1}}}{{{size}}}\cdot{tex(exact['rloo'])}"
+        rf"={result(exact['dr_grpo'])}",
+        rf"\mathbb{{E}}|\hat A^{{\text{{GRPO}}}}|=\textstyle\sum_k P(k\text{{ right}})\,2\sqrt{{\tfrac{{k(G-k)(G-1)}}{{G^3}}}}"
+        rf"\approx{result(exact['grpo'])}",
+        rf"\text{{factor}}=\frac{{\mathbb{{E}}|\hat A^{{\text{{GRPO}}}}|}}{{\mathbb{{E}}|\hat A^{{\text{{Dr.}}}}|}}={result(factor)}",
+        rf"\lim_{{G\to\infty}}=\frac{{1}}{{\sqrt{{p(1-p)}}}}=\frac{{1}}{{\sqrt{{{put_in}}}}}={result(1 / np.sqrt(p * (1 - p)))}",
+    )
+    if size < 4:
+        words = _(
+            "In groups of two or three, all groups with a signal have the same standard deviation. So the factor is the same for every "
+            "p, √G = {most}: no difficulty bias."
+        )
+    else:
+        words = _(
+            "Dividing by the standard deviation lifts prompts that are nearly always or nearly never solved: here {factor} against "
+            "{middle} at p = ½. Dr. GRPO's authors call it the difficulty bias. With G = {size} the factor stays below √G = {most}."
+        )
     st.caption(
-        _(
-            "The last two are for large groups. In groups of {size}, exactly: {grpo} (GRPO), {dr} (Dr. GRPO), {rloo} (RLOO). Dividing by "
-            "the standard deviation lifts prompts that are nearly always or nearly never solved: Dr. GRPO's authors call it the "
-            "difficulty bias. What is not lifted is a group without signal."
-        ).format(size=size, **exact)
+        words.format(factor=number(factor), middle=number(float(ga.scaling(0.5, size))), size=size, most=number(np.sqrt(size)))
+        + " "
+        + _("A group without signal is not lifted.")
     )
 
 
@@ -87,23 +101,24 @@ def _axes(plot: Plot, p: float, yaxis: dict[str, Any]) -> Plot:
 
 def _line(plot: Plot, y: object, name: str, colour: str, **line: object) -> None:
     plot.scatter(
-        x=P, y=y, name=name, mode="lines", line={"color": theme.on_ground(colour, plot.dark), "width": 2, **line},
+        x=P, y=y, name=name, mode="lines", line={"color": theme.on_ground(colour, plot.dark), "width": 2} | line,
         hovertemplate=f"{name}, p = %{{x}}: %{{y:.3f}}<extra></extra>",
     )  # fmt: skip
 
 
-def _factor(p: float) -> Plot:
+def _factor(p: float, size: int) -> Plot:
     plot = Plot()
     with np.errstate(divide="ignore"):
-        factor = 1 / np.sqrt(P * (1 - P))
-    _line(plot, np.where(np.isfinite(factor), factor, np.nan), "GRPO: 1/√(p(1 − p))", theme.BLUE)
-    _line(plot, np.ones(len(P)), "Dr. GRPO, RLOO: 1", theme.ORANGE)
+        limit = 1 / np.sqrt(P * (1 - P))
+    _line(plot, ga.scaling(P, size), f"GRPO, G = {size}", theme.BLUE)
+    _line(plot, limit, "GRPO, G → ∞: 1/√(p(1 − p))", theme.BLUE, width=1, dash="dot")
+    _line(plot, np.ones(len(P)), "Dr. GRPO: 1", theme.ORANGE)
     return _axes(plot, p, yaxis={"range": [0, 8]})
 
 
 def _signal(p: float, size: int) -> Plot:
     plot = Plot()
-    for method in METHODS.values():
+    for method in METHODS:
         _line(plot, ga.signal(P, size, method), groups.method_name(method), groups.METHODS[method][1])
     for limit, colour in ((2 * np.sqrt(P * (1 - P)), theme.BLUE), (2 * P * (1 - P), theme.ORANGE)):
         plot.scatter(

@@ -51,9 +51,13 @@ def default_rewards(size: int) -> list[float]:
     return [1.0, 0.0, 0.0, 1.0, *[0.0] * SIZES[1]][:size]
 
 
-def current() -> Group:
-    """The one that was drawn last; before any was, the one the lab begins with."""
-    return st.session_state.get(f"{LAB}/group") or Group(np.array(default_rewards(6)), np.array(_default_others(6)), 0)
+def current() -> tuple[Floats, int]:
+    """The rewards that are set, in whichever part, and the answer whose numbers are shown."""
+    size = int(st.session_state.get(setting.key(LAB, "size"), 6))
+    kept = st.session_state.get(f"{setting.key(LAB, 'rewards')}/values", [])[:size]
+    chosen = str(st.session_state.get(f"{setting.key(LAB, 'answer')}/chosen", "a"))
+    names = letters(size)
+    return np.array([*kept, *default_rewards(size)[len(kept) :]]), names.index(chosen) if chosen in names else 0
 
 
 def _default_others(size: int) -> list[float]:
@@ -98,7 +102,6 @@ def draw() -> None:
     with right:
         picked = pick(size)
         group = Group(np.array(rewards), np.array(others), picked)
-        st.session_state[f"{LAB}/group"] = group
         _explain(group)
         live_figure(_bars(group), key="grp/bars")
         _in_numbers(group)
@@ -119,7 +122,7 @@ def _preset(name: str, size: int) -> None:
 
 def _explain(group: Group) -> None:
     """What a newcomer should notice about this group, in words."""
-    size, spread = len(group.rewards), float(group.rewards.std(ddof=1))
+    size, spread = len(group.rewards), ga.deviation(group.rewards)
     scaled = group.advantages("grpo")
     highest = int(np.abs(scaled).argmax())
     if spread == 0:
@@ -140,9 +143,15 @@ def _explain(group: Group) -> None:
     elif size > 2 and abs(scaled[highest]) > 0.97 * (size - 1) / np.sqrt(size):
         st.info(
             _(
-                "One answer, {name}, stands apart from all others: its advantage {top} is the largest that G = {size} allows, (G − 1)/√G "
-                "= {most}, however far away its reward is. The others share the opposite sign."
-            ).format(name=letters(size)[highest], top=number(float(scaled[highest])), size=size, most=number((size - 1) / np.sqrt(size)))
+                "One answer, {name}, stands apart: its advantage is {top}. With G = {size}, no reward, however far away, gets an advantage "
+                "beyond ± (G − 1)/√G = ± {most}. Advantages sum to 0, so the others together get {rest}."
+            ).format(
+                name=letters(size)[highest],
+                top=number(float(scaled[highest])),
+                size=size,
+                most=number((size - 1) / np.sqrt(size)),
+                rest=number(float(-scaled[highest])),
+            )
         )
     elif size == 2:
         st.info(_("With two answers GRPO only knows which is better: ± 1/√2 = ± 0.707, by whatever margin."))
@@ -168,13 +177,16 @@ def _bars(group: Group) -> Plot:
 def _in_numbers(group: Group) -> None:
     rewards, i = group.rewards, group.picked
     name, size, mean = letters(len(rewards))[i], len(rewards), float(rewards.mean())
-    spread, batch = float(rewards.std(ddof=1)), float(np.concatenate([rewards, group.others]).std(ddof=1))
+    spread, batch = ga.deviation(rewards), ga.deviation(np.concatenate([rewards, group.others]))
     others = float((rewards.sum() - rewards[i]) / (size - 1))
     found = {method: float(group.advantages(method)[i]) for method in METHODS}
     difference = rf"{tex(rewards[i])}-{tex(mean)}"
+    dots = r"+\dots" if size > 3 else ""
+    squares = "+".join(rf"({tex(r)}-{tex(mean)})^2" for r in rewards[:2]) + (r"+\dots" if size > 2 else "")
     block(
-        rf"\operatorname{{mean}}=\frac{{{'+'.join(tex(r) for r in rewards[:3])}{'+…' if size > 3 else ''}}}{{{size}}}={result(mean)}"
-        rf",\qquad\operatorname{{std}}={result(spread)}".replace("…", r"\dots"),
+        rf"\operatorname{{mean}}=\frac{{{'+'.join(tex(r) for r in rewards[:3])}{dots}}}{{{size}}}={result(mean)}",
+        r"\operatorname{std}=\sqrt{\frac{\sum_j(r_j-\text{mean})^2}{G-1}}",
+        rf"=\sqrt{{\frac{{{squares}}}{{{size - 1}}}}}={result(spread)}",
         rf"\hat A_{{{name}}}^{{\text{{GRPO}}}}=\frac{{r-\text{{mean}}}}{{\text{{std}}+10^{{-4}}}}"
         rf"=\frac{{{difference}}}{{{result(spread)}+10^{{-4}}}}={result(found['grpo'])}",
         rf"\hat A_{{{name}}}^{{\text{{Dr.}}}}=r-\text{{mean}}={difference}={result(found['dr_grpo'])}",

@@ -45,16 +45,16 @@ def draw() -> None:
         )
     with right:
         picked = groups.pick(size)
-        if not rewards.std():
+        if not np.ptp(rewards):
             st.warning(_("All rewards are equal, so every advantage is 0, and no length changes that. Drag a reward."))
         live_figure(_tokens(rewards, lengths, picked), key="grp/tokens")
         _in_numbers(rewards, lengths, picked)
     live_figure(_curve(rewards, lengths, picked), key="grp/length-curve")
     st.caption(
         _(
-            "What one token of the best answer (solid) and of the worst (dashed) is pushed by, if answer {name} had another length. "
-            "GRPO's curves fall as 1/|o|: a wrong answer that is long is punished less per token, a right one that is short is rewarded "
-            "more. Dr. GRPO's are level; DAPO's fall together for all answers, with the sum of all lengths."
+            "The push on one token of answer {name}, by its length, with the advantage of the best answer (solid) and of the worst "
+            "(dashed). GRPO divides by |o|: a long answer below the mean is punished less per token, a short one above it rewarded more. "
+            "Dr. GRPO divides by a constant, DAPO by the sum of all lengths, which this one is part of."
         ).format(name=groups.letters(size)[picked])
     )
     _experiment()
@@ -148,8 +148,7 @@ def _experiment() -> None:
         length = setting.whole(LAB, "start", _("Mean length at the start"), 5, 60, 20)
         rate = setting.slider(LAB, "rate", _("Learning rate"), 0.1, 2, 1, 0.1)
     size = int(st.session_state[setting.key(LAB, "size")])
-    asked = _question(None)
-    if not question.guess(asked):
+    if not question.guess(_question(), _about(p)):
         st.caption(_("Guess first: then the experiment can run."))
         return
     settings = (p, size, length, rate)
@@ -168,10 +167,15 @@ def _experiment() -> None:
         words = _("This is of earlier settings: p = {p}, G = {size}, {length} tokens, learning rate {rate}. Let them drift again.")
         st.info(words.format(p=number(kept[0][0]), size=kept[0][1], length=kept[0][2], rate=number(kept[0][3])))
     live_figure(_drift(kept[1]), key="grp/drift-curve")
-    question.reveal(_question(kept[1]["grpo"]))
+    question.reveal(_question(kept[1]), _about(kept[0][0]))
 
 
-def _question(found: ga.Drift | None) -> Choice:
+def _about(p: float) -> bool:
+    """Of all settings, whether answers can differ is what decides which way the lengths go."""
+    return 0 < p < 1
+
+
+def _question(found: dict[ga.Mean, ga.Drift] | None = None) -> Choice:
     text = _("GRPO divides each answer's loss by its length. What becomes of the lengths?")
     options = [
         _("Nothing: the reward does not look at them"), _("All answers become longer"),
@@ -180,15 +184,18 @@ def _question(found: ga.Drift | None) -> Choice:
     ]  # fmt: skip
     if found is None:
         return Choice("grp/drift", text, options, 2, "")
-    right, wrong = (float(path[-1] - path[0]) for path in (found.right, found.wrong))
-    if abs(right) + abs(wrong) < 0.01:
+    grpo, dapo = found["grpo"], found["dapo"]
+    if grpo.wrong[-1] == grpo.wrong[0]:
         because = _("With p at 0 or 1 all answers of a group are equal: no advantage, so nothing moves. Set p between.")
         return Choice("grp/drift", text, options, 0, because)
     because = _(
         "Mean lengths went from {start} to {right} (right) and {wrong} (wrong). A long wrong answer spreads its punishment over more "
         "tokens, so being long pays when wrong; a short right one gathers its reward. Dr. GRPO's constant leaves both where they were. "
-        "DAPO's 1/Σ|o| does the same as GRPO, but weakly: an answer's own length is only one part of the sum."
-    ).format(start=number(float(found.wrong[0])), right=number(float(found.right[-1])), wrong=number(float(found.wrong[-1])))
+        "With DAPO's 1/Σ|o| an answer's own length is one part of the sum: {dapo_right} (right) and {dapo_wrong} (wrong)."
+    ).format(
+        start=number(float(grpo.wrong[0])), right=number(float(grpo.right[-1])), wrong=number(float(grpo.wrong[-1])),
+        dapo_right=number(float(dapo.right[-1])), dapo_wrong=number(float(dapo.wrong[-1])),
+    )  # fmt: skip
     return Choice("grp/drift", text, options, 2, because)
 
 

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pages.components.i18n import _
 from pages.components.labs import groups_group as groups
 from pages.components.labs.question import Choice, Number, Question
-from pages.components.numbers import number
+
+
+def _written(value: float) -> str:
+    """All its digits, with a true minus sign."""
+    return f"{value + 0.0:g}".replace("-", "−")
 
 
 def questions() -> list[Question]:
-    group = groups.current()
-    size, i = len(group.rewards), group.picked
-    name, reward = groups.letters(size)[i], float(group.rewards[i])
-    others = float((group.rewards.sum() - reward) / (size - 1))
+    rewards, i = groups.current()
+    size = len(rewards)
+    # to four places, as they are printed: who puts the printed numbers in is right
+    reward, others = round(float(rewards[i]), 4), round(float(np.delete(rewards, i).mean()), 4)
+    answer = round(reward - others, 4)
     return [
         Number(
             "grp/rloo",
             _("In your group, answer {name} earned {reward}, the other {rest} on average {others}. What is its RLOO advantage?").format(
-                name=name, reward=number(reward), rest=size - 1, others=number(others)
+                name=groups.letters(size)[i], reward=_written(reward), rest=size - 1, others=_written(others)
             ),
-            round(reward - others, 6),
-            f"{number(reward)} − {f'({number(others)})' if others < 0 else number(others)} = {number(reward - others)}",
+            answer,
+            f"{_written(reward)} − {f'({_written(others)})' if others < 0 else _written(others)} = {_written(answer)}",
             0.02,
         ),
         Choice(

@@ -38,7 +38,7 @@ def draw() -> None:
         many = setting.whole(LAB, "groups", _("Groups sampled"), 200, 10000, 2000, 200)
         seed = setting.seed(LAB, width=140)
     asked = _question(p, size)
-    if not question.guess(asked):
+    if not question.guess(asked, (p, size)):
         st.caption(_("Guess first: then the experiment can run."))
         return
     kept = _sampled(p, many, seed)
@@ -69,14 +69,14 @@ def draw() -> None:
                 "better."
             )
         )
-    question.reveal(_question(p, size))
+    question.reveal(_question(p, size), (p, size))
     _in_numbers(p, size, found)
 
 
 def _question(p: float, size: int) -> Choice:
     nothing = float(ga.no_signal(p, size))
     text = _("p = {p}, groups of {size}. In how many groups are all answers right or all wrong, so that nothing is learned?")
-    options = [_("under 5 %"), _("5 to 20 %"), _("20 to 50 %"), _("more than half")]
+    options = [_("under 5 %"), _("5 % to under 20 %"), _("20 % to under 50 %"), _("50 % or more")]
     because = _("Exactly, pᴳ + (1 − p)ᴳ = {nothing}. ").format(nothing=number(nothing, "share"))
     kept = st.session_state.get("grp/sampled")
     if kept and kept[0][0] == p and size in kept[1]:
