@@ -175,7 +175,8 @@ def from_a_line(line: str) -> Architecture:
     small = all(0 <= given.get(name, -1) <= most for name, most in MORE.items())
     if not small or given.get("family") not in GATED | CLASSIC:
         raise ConfigError("The sizes in this link are damaged.", "Paste the config.json of a model.")
-    return checked(Architecture(**given | {name: bool(given[name]) for name in ("tied", "qkv_bias")}))
+    given.update({name: bool(given[name]) for name in ("tied", "qkv_bias")})
+    return checked(Architecture(**given))
 
 
 PUBLISHED: dict[str, Architecture] = {
