@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from typing import Any
 
 from rlhf.errors import ConfigError
@@ -19,6 +19,8 @@ CLASSIC = {"gpt2", "gpt_neo"}
 OWN_PASS = {"llama", "mistral", "qwen2"}
 """Model types that ``rlhf.llama`` runs; the others go through their own ``forward``."""
 LARGEST = {"layers": 1000, "hidden": 100_000, "heads": 1000, "vocabulary": 2_000_000, "intermediate": 1_000_000}
+MORE = {"tied": 1, "qkv_bias": 1, "norms": 16, "head_norms": 16, "context": 10**9}
+"""The rest of the sizes, which may be 0."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,25 @@ def parse(text: str) -> Architecture:
     if not isinstance(config, dict):
         raise ConfigError("This JSON is not a config: it is no object with names and values.", "Paste the whole file, from { to }.")
     return read(config)
+
+
+def in_a_line(found: Architecture) -> str:
+    """All its sizes, short enough for a link; ``from_a_line`` reads them."""
+    return ",".join(value if isinstance(value, str) else str(int(value)) for value in astuple(found))
+
+
+def from_a_line(line: str) -> Architecture:
+    """Raises ``ConfigError`` for what ``in_a_line`` cannot have written."""
+    names, values = [field.name for field in fields(Architecture)], line.split(",")
+    try:
+        given: dict[str, Any] = {name: value if name == "family" else int(value) for name, value in zip(names, values, strict=True)}
+    except ValueError:
+        given = {}
+    small = all(0 <= given.get(name, -1) <= most for name, most in MORE.items())
+    if not small or given.get("family") not in GATED | CLASSIC:
+        raise ConfigError("The sizes in this link are damaged.", "Paste the config.json of a model.")
+    given.update({name: bool(given[name]) for name in ("tied", "qkv_bias")})
+    return checked(Architecture(**given))
 
 
 PUBLISHED: dict[str, Architecture] = {

@@ -21,7 +21,7 @@ _RELATIONS: dict[str, Callable[[float, float], bool]] = {"≥": operator.ge, "�
 REWARD, KL = 0.7, 0.3
 UNCHANGED, NEAR, SHORT = 0.02, 0.005, 20
 CHANCE, FEW_PAIRS = 0.5, 50
-HACKED = 0.2
+HACKED, PULL = 0.2, 0.05
 MARGIN, NATS, WIDER = 0.5, 1.0, 2.0
 LEARNED, AS_GOOD = 0.1, 0.03
 SOONER = 0.5
@@ -147,13 +147,16 @@ def most_right(s: float, low: float, high: float) -> float:
 
 
 def _hacked(run: Record, runs: Sequence[Record]) -> Result:
+    assert isinstance(run.config, OnlineConfig)
+    pull = Part("pull", run.config.beta, "≥", PULL)
     verdict = judge(measurements(run.rows))
     if verdict is None:
-        return Result((Part("up", None, "≥", HACKED), Part("down", None, "≥", HACKED)))
+        return Result((pull, Part("up", None, "≥", HACKED), Part("down", None, "≥", HACKED)))
     down = min((verdict.peak.gold - one.gold for one in verdict.late), default=0.0) if len(verdict.late) > 1 else 0.0
     figures = {"peak": verdict.peak.gold, "peak step": float(verdict.peak.step), "end": verdict.end.gold}
     return Result(
         (
+            pull,
             Part("up", verdict.end.proxy - verdict.start.proxy, "≥", HACKED, verdict.end.step),
             Part("down", down, "≥", HACKED, verdict.end.step),
         ),

@@ -57,12 +57,13 @@ def train(algorithm: str, reference: Floats, rewards: Floats, setup: Setup) -> F
     return whole
 
 
-def _ascend(uphill: Floats, policy: Floats, stiffness: float, setup: Setup, spread: float) -> Floats:
-    """A step along the gradient π·uphill: natural, or plain with a step that the softmax's curvature (≤ ½) allows."""
+def _ascend(uphill: Floats, policy: Floats, stiffness: float, setup: Setup, spread: float, steps: int = 1) -> Floats:
+    """A step along the gradient π·uphill: natural, or plain with a step that the softmax's curvature (≤ ½) allows. ``steps``: into how
+    many it is divided, as all of them follow the advantages of the first."""
     if setup.natural:
-        return setup.rate / stiffness * uphill
+        return setup.rate / (stiffness * steps) * uphill
     gradient = policy * uphill
-    return setup.rate * 2 / (setup.beta + spread) * (gradient - policy * gradient.sum())
+    return setup.rate * 2 / ((setup.beta + spread) * steps) * (gradient - policy * gradient.sum())
 
 
 def _worth(logprobs: Floats, log_reference: Floats, rewards: Floats, beta: float) -> Floats:
@@ -87,7 +88,7 @@ def _ppo(logprobs: Floats, log_reference: Floats, rewards: Floats, setup: Setup)
         kept = np.where(cut, 0.0, advantages)  # E_old[ρ·x] = E_π[x]
         policy = np.exp(now)
         kept = kept - policy @ kept
-        now = log_softmax(now + _ascend(kept, policy, setup.beta * setup.epochs, setup, float(np.ptp(rewards))))
+        now = log_softmax(now + _ascend(kept, policy, setup.beta, setup, float(np.ptp(rewards)), setup.epochs))
     return now - logprobs
 
 
@@ -148,6 +149,12 @@ def distances(path: Floats, target: Floats) -> Floats:
     able = target > 0
     d = path[:, able] - np.log(target[able])
     return (np.exp(path[:, able]) * (d + np.expm1(np.minimum(-d, 700)))).sum(1)
+
+
+def swings(path: Floats, window: int = 60) -> bool:
+    """Whether the last steps of log π, (T, K), go to and fro: in sum they lead to less than half as far as they are long."""
+    last = np.exp(path[-window - 1 :])
+    return bool(np.abs(last[-1] - last[0]).sum() < 0.5 * np.abs(np.diff(last, axis=0)).sum())
 
 
 def arrived(path: Floats, target: Floats, tolerance: float) -> int | None:

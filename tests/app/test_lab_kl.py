@@ -50,7 +50,13 @@ def test_beta_0_ties_and_equal_rewards_are_explained(shown):
     press(shown, "kl/preset/Equal rewards")
     assert "nothing to gain" in texts(shown)
     press(shown, "kl/preset/Never written")
-    assert "never writes C" in texts(shown) and not shown.exception
+    assert "never writes C" in texts(shown) and "to the corner B." in texts(shown) and not shown.exception
+
+
+@pytest.mark.parametrize(("n", "below"), [("2", False), ("256", True)])
+def test_best_of_n_is_called_below_its_bound_only_where_it_is(n, below):
+    six = {"kl.answers": "6", "kl.reference": "1,1,1,1,1,1", "kl.rewards": "-1,-0.5,0,0.5,1,1.5", "kl.n": n}
+    assert ("well below that bound" in texts(open_page("lab_kl", None, **six))) is below
 
 
 def test_a_wrong_reward_is_overoptimised(shown):
@@ -63,6 +69,11 @@ def test_a_wrong_reward_is_overoptimised(shown):
     shown.run()
     _beta, most = ko.best_beta(ko.normalised([0.55, 0.42, 0.03]), [0.0, 1.0, 1.3], [0.0, 1.0, -1.0])
     assert "You guessed right" in texts(shown) and f"largest with {number(most)}" in texts(shown)
+    press(shown, "kl/preset/An honest reward")
+    assert shown.session_state["kl/hacking"] == 0 and "largest with" not in texts(shown)  # the end of another example would tell
+    shown.session_state["kl/hacking"] = 16
+    shown.run()
+    assert "You guessed, for other settings" in texts(shown)
 
 
 def test_the_derivation_in_numbers(shown):
@@ -74,6 +85,8 @@ def test_the_derivation_in_numbers(shown):
     answer(shown, "shift", 0)
     shown.slider(key="kl.shift").set_value(2.0).run()
     assert "took the whole of c" in texts(shown)
+    press(shown, "kl/preset/A pair without difference")
+    assert "sigma(1.00-1.00)" in texts(shown) and "logsigma(0)=0.693" in texts(shown)
     shown.select_slider(key="kl.beta").set_value(0.0).run()
     assert "stops at its second step" in texts(shown)
 
@@ -91,7 +104,15 @@ def test_the_three_ways_are_found(shown):
     shown.slider(key="kl.features").set_value(0).run()
     assert "earlier settings" in texts(shown)
     press(shown, "kl/falls/search")
-    assert "None of these models went this way" in texts(shown)
+    assert "Without shared features none can" in texts(shown) and "You guessed, for other settings" in texts(shown)
+    answer(shown, "falls", 0)
+    assert "You guessed right" in texts(shown) and "Another seed" not in texts(shown)
+
+
+def test_the_answer_that_is_named_moved_as_is_said():
+    at = answer(open_page("lab_kl", None, **{"kl.part": "falls", "kl.features": "1", "kl.among": "5", "kl.beta": "0.1"}), "falls", 1)
+    press(at, "kl/falls/search")
+    assert "The pair lost 3.75 % of probability to the other answers, of which E gained most." in texts(at)
 
 
 def test_training_ends_where_it_should(shown):
@@ -111,6 +132,22 @@ def test_training_ends_where_it_should(shown):
     assert float(shown.dataframe[0].value.set_index("").loc["GRPO", "largest difference from π∗"]) < 1e-10
 
 
+@pytest.mark.parametrize(
+    ("settings", "guessed"),
+    [
+        ({"kl.beta": "0.01", "kl.grpo": "scaled"}, 0),  # GRPO's other optimum is the same one here
+        ({"kl.natural": "false", "kl.rate": "0.05", "kl.steps": "50"}, 4),
+    ],
+)
+def test_training_is_judged_by_what_was_measured(settings, guessed):
+    at = answer(open_page("lab_kl", None, **{"kl.part": "training", **settings}), "training", guessed)
+    press(at, "kl/training/run")
+    at.session_state["kl/training"] = 1000
+    at.run()
+    assert "You guessed right" in texts(at)
+    assert ("Not there yet" in texts(at)) == (guessed == 4) and "to and fro" not in texts(at)
+
+
 def test_estimators_from_samples(shown):
     go(shown, "estimators")
     answer(shown, "estimators", 2)
@@ -120,8 +157,13 @@ def test_estimators_from_samples(shown):
     table = shown.dataframe[0].value.set_index("")
     assert table.loc["k1 = −log r", "mean, measured"] == number(measured["k1"].mean) and "k1 is negative in" in texts(shown)
     press(shown, "kl/preset/Narrow policy")
+    assert "the smallest spread" not in texts(shown)
     press(shown, "kl/estimators/draw")
-    assert "heavy tail" in texts(shown)
+    assert "heavy tail" in texts(shown) and "You guessed, for other settings" in texts(shown)
+    shown.slider(key="kl.width").set_value(1.0)
+    shown.slider(key="kl.mean").set_value(2.5).run()
+    press(shown, "kl/estimators/draw")
+    assert "k1 has the smallest spread and k3 the largest" in texts(shown)
     go(shown, "directions")
 
 

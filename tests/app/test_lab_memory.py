@@ -80,4 +80,20 @@ def test_the_table_follows_its_toggles():
     assert networks == {"SFT": "1", "Reward model": "1", "PPO": "4", "DPO": "2", "GRPO": "3", "RLOO": "3"}
     at = next(t for t in at.toggle if t.key == "mem.table_critic").set_value(False).run()
     frame = at.dataframe[0].value.set_index("Method")
-    assert frame.loc["PPO", "Networks"] == "3" and frame.loc["PPO", "Critic"] == "–"
+    assert frame.loc["PPO", "Networks"] == "3" and at.table[0].value.loc["PPO", "Critic"] == "–"
+    assert list(at.table[0].value.columns) == ["Asks a reward", "Critic", "Online", "Explores", "Sensitive to"]
+    assert "value_clip_range" not in at.table[0].value.loc["PPO", "Sensitive to"]
+
+
+def test_a_pasted_config_stays_in_the_link():
+    at = open_page("lab_memory", None, **{"mem.model": "config"})
+    config = {"model_type": "llama", "hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3, "vocab_size": 99,
+              "intermediate_size": 128}  # fmt: skip
+    at = at.text_area[0].set_value(json.dumps(config)).run()
+    line, shown = str(at.query_params["mem.sizes"]), bars(at)
+    again = open_page("lab_memory", None, **{"mem.model": "config", "mem.sizes": line})
+    assert bars(again) == shown and "came with the link" in texts(again)
+    at = at.text_area[0].set_value("{").run()
+    assert "not JSON" in texts(at) and "mem.sizes" not in at.query_params
+    for damaged in ("x", line + ",1", line.replace("llama", "t5"), "9" * 5000):
+        assert "damaged" in texts(open_page("lab_memory", None, **{"mem.model": "config", "mem.sizes": damaged}))

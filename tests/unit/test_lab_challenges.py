@@ -172,6 +172,8 @@ def hacked(*rows: tuple[float, float]) -> Rows:
         (hacked((0.0, 0.0)), {}, False),
         (hacked((0.0, 0.0), (0.1, 0.5), (0.2, 0.3), (0.2, 0.3)), {"reward": "positive"}, None),  # nothing is fooled by its opposite
         (hacked((0.0, 0.0), (0.1, 0.5), (0.2, 0.3), (0.2, 0.3)), {"gold": "positive"}, None),
+        (hacked((0.0, 0.0), (0.1, 0.5), (0.2, 0.3), (0.2, 0.3)), {"beta": 0.05}, True),
+        (hacked((0.0, 0.0), (0.1, 0.5), (0.2, 0.3), (0.2, 0.3)), {"beta": 0.0}, False),  # as the page Reward hacking stands
     ],
 )
 def test_hacked(tmp_path, rows, fields, met):

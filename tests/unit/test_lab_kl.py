@@ -268,6 +268,21 @@ def test_grpos_end_is_where_its_gradient_vanishes(beta):
     assert np.abs(end * (REWARDS - end @ REWARDS) - beta * (end - REFERENCE)).max() < EXACT
 
 
+@pytest.mark.parametrize(
+    ("reference", "rewards", "beta", "rate", "clip"),
+    [((0.41, 0.59), (1.9, 2.0), 5.0, 1.0, 0.2), ((0.72, 0.28), (0.3, 0.5), 1.0, 1.0, 0.05), ((0.2, 0.8), (-1.0, 1.0), 2.0, 1.0, 0.5)],
+)
+def test_ppos_plain_steps_do_not_overshoot(reference, rewards, beta, rate, clip):
+    reference, rewards = np.array(reference), np.array(rewards)
+    path = et.train("ppo", reference, rewards, et.Setup(beta, 600, rate, natural=False, clip=clip))
+    assert np.abs(np.exp(path[-1]) - ko.optimum(reference, rewards, beta).policy).max() < 1e-6
+
+
+def test_going_to_and_fro_is_told_from_being_slow():
+    slow, cycle = 0.5 + 0.4 * 0.999 ** np.arange(400), 0.5 + 0.1 * (-1.0) ** np.arange(400)
+    assert [et.swings(np.log(np.stack([p, 1 - p], 1))) for p in (slow, cycle)] == [False, True]
+
+
 def test_an_answer_that_is_never_written_is_never_learned():
     reference = np.array([0.5, 0.3, 0.2, 0.0])
     for algorithm in et.ALGORITHMS:
@@ -330,13 +345,23 @@ def test_k3_has_a_heavy_tail_and_then_a_bias_where_supports_differ():
 
 
 def test_forward_kl_covers_and_reverse_kl_seeks_a_mode():
-    target = ke.two_bells(4, 0.6, 0.6)
+    target = ke.two_bells(4, 0.6, 0.6, ke.WIDE)
     fit = ke.fit_bell(target, 0.6)
-    assert fit.best_forward == pytest.approx(float(np.exp(target) @ ke.PLACES), abs=1e-3)  # moment matching
     assert fit.best_reverse == pytest.approx(-2, abs=0.01)
     fine = np.linspace(-2.2, -1.8, 401)
-    brute = [float(kl(np.exp(ke.bell(m, 0.6)), np.exp(target))) for m in fine]
+    brute = [float(kl(np.exp(ke.bell(m, 0.6, ke.WIDE)), np.exp(target))) for m in fine]
     assert fine[int(np.argmin(brute))] == pytest.approx(fit.best_reverse, abs=1e-3)
     assert fit.reverse.min() == pytest.approx(min(brute), abs=1e-4)
-    one = ke.fit_bell(ke.two_bells(4, 1.0, 0.6), 0.6)
+    one = ke.fit_bell(ke.two_bells(4, 1.0, 0.6, ke.WIDE), 0.6)
     assert one.best_forward == pytest.approx(-2, abs=1e-3) and one.best_reverse == pytest.approx(-2, abs=1e-3)
+
+
+@pytest.mark.parametrize("width", [0.4, 0.8, 2.5])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("apart", [0.0, 2.0, 6.0])
+def test_at_every_setting_forward_kl_stands_at_the_mean_and_reverse_kl_between_the_bumps(apart, share, width):
+    target = ke.two_bells(apart, share, 0.6, ke.WIDE)
+    fit = ke.fit_bell(target, width)
+    assert fit.best_forward == pytest.approx((0.5 - share) * apart, abs=1e-3)
+    assert float(np.exp(target) @ ke.WIDE) == pytest.approx((0.5 - share) * apart, abs=1e-9)
+    assert abs(fit.best_reverse) <= apart / 2 + 1e-3

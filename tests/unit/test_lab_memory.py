@@ -216,3 +216,8 @@ def test_what_goes_wrong_with_a_measurement_is_explained(monkeypatch):
     ended('{"tensors": 4000000, "process": null, "tokens": 512, "device": "cpu"}', 0)
     found = memory_trial.run("sft", config, 6, 8)
     assert found.process is None and found.ratio == found.predicted / 4_000_000
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_sizes_go_through_a_link_unchanged(name):
+    assert architecture.from_a_line(architecture.in_a_line(PUBLISHED[name])) == PUBLISHED[name]

@@ -32,6 +32,7 @@ def parts() -> dict[str, str]:
         "down": _("gold fell by"), "margin": _("margin rose by"), "wider": _("gap widened by"),
         "chosen": _("chosen log-prob moved by"), "learned": _("reward rose by"),
         "gap": _("lead on the critic"), "as good": _("lead on the default run"), "share": _("share of its steps"), "gain": _("gain"),
+        "pull": "β",
     }  # fmt: skip
 
 
@@ -40,7 +41,7 @@ SYMBOLS = {
     "pairs": "n", "truly": r"\max_a\,1-|s-a|", "up": r"r_S-r_0", "down": r"g_\text{peak}-g_S", "margin": r"m_S-m_0",
     "wider": r"\Delta_S-\Delta_0",
     "chosen": r"\log\pi_S(y_w)-\log\pi_0(y_w)", "learned": r"r_S-r_0", "gap": r"r_S-r'_{S'}", "as good": r"r_s-r'_{S'}", "share": r"s/S'",
-    "gain": r"r_s-r_0",
+    "gain": r"r_s-r_0", "pull": r"\beta",
 }  # fmt: skip
 
 
@@ -59,8 +60,8 @@ def words() -> dict[str, Words]:
                 "below {kl} nats a token."
             ).format(n=engine.MEASURED, reward=engine.REWARD, kl=engine.KL),
             rf"\exists\,s>0:\quad r_s\ge {engine.REWARD}\ \wedge\ \mathrm{{KL}}_s<{engine.KL}",
-            (Place("grpo", _("Begin with GRPO"), (("grpo.model", "story"), ("grpo.eval_every", "5"))),
-             Place("ppo", _("or PPO"), (("ppo.model", "story"), ("ppo.eval_every", "5")))),
+            (Place("grpo", _("Begin with GRPO"), (("grpo.model", "story"), ("grpo.eval_every", "5"), ("grpo.steps", "30"))),
+             Place("ppo", _("or PPO"), (("ppo.model", "story"), ("ppo.eval_every", "5"), ("ppo.steps", "30")))),
             ("eval/reward", "eval/kl", "eval/entropy"),
         ),
         "sums": Words(
@@ -99,13 +100,13 @@ def words() -> dict[str, Words]:
             ("eval/accuracy", "eval/accuracy/low", "eval/accuracy/high", "eval/margin"),
         ),
         "hacked": Words(
-            _("Hack the reward: it rises, gold falls"),
+            _("Hack the reward in spite of the KL term"),
             _(
-                "Train the story model with `{gold}` as its gold reward, on the rule `negative` alone or on a reward model. The held-out "
-                "reward must end at least {by} above its start, and the gold reward at least {by} below its own peak, in the last two "
-                "measurements."
-            ).format(gold=GOLD, by=engine.HACKED),
-            rf"r_S-r_0\ge {engine.HACKED}\ \wedge\ g_\text{{peak}}-\max(g_{{S-1}},g_S)\ge {engine.HACKED}",
+                "Train the story model with `{gold}` as its gold reward, on the rule `negative` alone or on a reward model, with a β of at "
+                "least {pull}: the page's own 0 is too easy. The held-out reward must end at least {by} above its start, and the gold "
+                "reward at least {by} below its own peak, in the last two measurements."
+            ).format(gold=GOLD, by=engine.HACKED, pull=engine.PULL),
+            rf"\beta\ge {engine.PULL}\ \wedge\ r_S-r_0\ge {engine.HACKED}\ \wedge\ g_\text{{peak}}-\max(g_{{S-1}},g_S)\ge {engine.HACKED}",
             (Place("reward_hacking", _("Begin on the page Reward hacking")),),
             ("eval/reward", "eval/gold", "eval/kl"),
         ),
@@ -116,7 +117,7 @@ def words() -> dict[str, Words]:
                 "log-probability of the *chosen* held-out answers falls by at least {nats:g} nat."
             ).format(margin=engine.MARGIN, nats=engine.NATS),
             rf"m_S-m_0\ge {engine.MARGIN}\ \wedge\ \log\pi_S(y_w)-\log\pi_0(y_w)\le -{engine.NATS:g}",
-            (Place("dpo", _("Begin with DPO"), (("dpo.steps", "20"),)),),
+            (Place("dpo", _("Begin with DPO"), (("dpo.steps", "20"), ("dpo.learning_rate", "1e-05"))),),
             ("eval/rewards/margins", "eval/logps/chosen", "eval/logps/rejected", "eval/rewards/accuracies"),
         ),
         "up": Words(

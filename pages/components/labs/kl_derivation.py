@@ -22,9 +22,9 @@ TOLERANCE = 1e-10
 
 def presets() -> dict[str, Preset]:
     return {
-        _("The first example"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.5),
-        _("A pair without difference"): Preset((0.55, 0.42, 0.03), (0.5, 1.0, 1.0), 0.5),
-        _("Small β"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.05),
+        _("The first example"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.5, pair=("B", "A")),
+        _("A pair without difference"): Preset((0.55, 0.42, 0.03), (0.5, 1.0, 1.0), 0.5, pair=("B", "C")),
+        _("Small β"): Preset((0.55, 0.42, 0.03), (0.0, 1.0, 1.3), 0.05, pair=("B", "A")),
     }
 
 
@@ -97,7 +97,7 @@ def _steps(example: Example, found: Derivation, pair: tuple[int, int], trained: 
             r"\mathcal L=-\log\sigma\Big(\beta\log\frac{\pi_\theta(y_w)}{\pi_\mathrm{ref}(y_w)}-\beta\log\frac{\pi_"
             r"\theta(y_l)}{\pi_\mathrm{ref}(y_l)}\Big)"
         )
-        st.latex(rf"-\log\sigma({tex(found.margin)})={result(found.loss)}")
+        st.latex(rf"-\log\sigma({tex(_change(0.0, found.margin))})={result(found.loss)}")
         words = _(
             "π_θ is {share} of the way: its margin is {share} of r({w}) − r({l}) = {difference}. At the reference the loss is log 2 = "
             "0.693."

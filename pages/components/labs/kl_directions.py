@@ -16,12 +16,14 @@ from pages.components.latex import block, result
 from rlhf.labs import kl_estimators as ke
 from rlhf.labs.mdp import Floats
 
+SHOWN = np.abs(ke.WIDE) <= 8
+
 
 def draw() -> None:
     st.markdown(
         _(
-            "KL is not symmetric. One bell q must stand for a target p that has two. Minimising KL(p‖q) covers both bumps; minimising "
-            "KL(q‖p), as RLHF does with p = π∗, picks one and leaves the other."
+            "KL is not symmetric. One bell q must stand for a target p that has two. Minimising KL(p‖q) puts it at their common mean; "
+            "minimising KL(q‖p), as RLHF does with p = π∗, lets a narrow bell pick one bump and leave the other."
         )
     )
     left, right = st.columns([2, 3], gap="large")
@@ -29,15 +31,15 @@ def draw() -> None:
         apart = setting.slider(LAB, "apart", _("Distance of the bumps"), 0, 6, 4, 0.2)
         share = setting.slider(LAB, "share", _("Share of the left one"), 0, 1, 0.6, 0.05)
         width = setting.slider(LAB, "bell", _("Width of the fitted bell"), 0.4, 2.5, 0.8, 0.1)
-    target = ke.two_bells(apart, share, 0.6)
+    target = ke.two_bells(apart, share, 0.6, ke.WIDE)
     fit = ke.fit_bell(target, width)
     lines = {
-        "p": (np.exp(target), theme.GREY),
-        _("least KL(p‖q): covers"): (np.exp(ke.bell(fit.best_forward, width)), theme.ORANGE),
-        _("least KL(q‖p): seeks a mode"): (np.exp(ke.bell(fit.best_reverse, width)), POLICY),
+        "p": (np.exp(target[SHOWN]), theme.GREY),
+        _("least KL(p‖q): covers"): (np.exp(ke.bell(fit.best_forward, width, ke.WIDE)[SHOWN]), theme.ORANGE),
+        _("least KL(q‖p): seeks a mode"): (np.exp(ke.bell(fit.best_reverse, width, ke.WIDE)[SHOWN]), POLICY),
     }
     with right:
-        live_figure(shapes(lines, 280), key="kl/directions/shapes")
+        live_figure(shapes(lines, 280, ke.WIDE[SHOWN]), key="kl/directions/shapes")
         live_figure(_both(fit), key="kl/directions/curves")
     _in_words(fit, target, apart)
 
@@ -74,7 +76,7 @@ def _both(fit: ke.Fit) -> Plot:
 
 
 def _in_words(fit: ke.Fit, target: Floats, apart: float) -> None:
-    mean = float(np.exp(target) @ ke.PLACES)
+    mean = float(np.exp(target) @ ke.WIDE)
     block(
         rf"\arg\min_q\mathrm{{KL}}(p\Vert q)={result(fit.best_forward)}\quad\big(\mathbb E_p[y]={result(mean)}\big),\qquad"
         rf"\mathrm{{KL}}={result(float(fit.forward.min()))}",
@@ -88,6 +90,6 @@ def _in_words(fit: ke.Fit, target: Floats, apart: float) -> None:
     )
     if abs(fit.best_reverse - fit.best_forward) < 0.15 * max(apart, 1.0):
         st.info(
-            _("Here both agree: the bumps are close together, one has all the weight, or the bell is as wide as both."),
+            _("Both stand at nearly the same place here, as where the bumps are close, one has nearly all the weight, or q is wide."),
             icon=":material/balance:",
         )

@@ -50,8 +50,8 @@ def draw() -> None:
             st.metric("KL(π‖π_ref)", f"{number(distance)} nats", width="content", help=_("Exact, by the sum over all answers."))
             st.metric("KL(π_ref‖π)", f"{number(back)} nats", width="content", help=_("The other direction."))
         live_figure(shapes({"π_ref": (np.exp(reference), REFERENCE), "π": (np.exp(policy), POLICY)}, 220), key="kl/estimators/shapes")
-    question = _question(exact, count, None)
-    if not guess(question):
+    about = mean, width, count
+    if not guess(_question(exact, count, None), about):
         st.caption(_("Answer, then draw."))
         return
     settings = (mean, width, count, seed)
@@ -73,7 +73,7 @@ def draw() -> None:
     _table(exact, measured)
     _one(policy, reference, drawn)
     _in_words(exact, measured, count)
-    reveal(_question(exact, count, measured))
+    reveal(_question(exact, count, measured), about)
 
 
 def _presets(presets: dict[str, tuple[float, float]]) -> None:
@@ -87,14 +87,14 @@ def _presets(presets: dict[str, tuple[float, float]]) -> None:
             st.button(name, key=f"kl/preset/{name}", on_click=apply, args=values, type="tertiary")
 
 
-def shapes(lines: dict[str, tuple[Floats, str]], height: int) -> Plot:
-    """Distributions over the row of answers. ``lines``: name → (probabilities (K,), colour)."""
+def shapes(lines: dict[str, tuple[Floats, str]], height: int, places: Floats = ke.PLACES) -> Plot:
+    """Distributions over a row of answers, (K,). ``lines``: name → (probabilities (K,), colour)."""
     is_dark = theme.dark()
     figure = Plot()
     for name, (values, colour) in lines.items():
         shade = theme.on_ground(colour, is_dark)
         figure.scatter(
-            x=ke.PLACES, y=values, mode="lines", name=name, line={"color": shade, "width": 2}, fill="tozeroy",
+            x=places, y=values, mode="lines", name=name, line={"color": shade, "width": 2}, fill="tozeroy",
             fillcolor=theme.rgba(shade, 0.12), hovertemplate=f"{name}: %{{y:.4f}}<extra></extra>",
         )  # fmt: skip
     return figure.lay_out(
@@ -157,16 +157,17 @@ def _one(policy: Floats, reference: Floats, drawn: np.ndarray) -> None:
 
 
 def _in_words(exact: dict[str, ke.Moments], measured: dict[str, ke.Moments], count: int) -> None:
-    negative = _(
-        "k1 is negative in {share} of the answers drawn, and that is no mistake: those are answers that the reference likes better than "
-        "the policy does. Only the mean over all of them is KL, which is never negative."
-    )
-    st.caption(negative.format(share=number(measured["k1"].negative, "share")))
+    if measured["k1"].negative:
+        negative = _(
+            "k1 is negative in {share} of the answers drawn, and that is no mistake: those are answers that the reference likes better "
+            "than the policy does. Only the mean over all of them is KL, which is never negative."
+        )
+        st.caption(negative.format(share=number(measured["k1"].negative, "share")))
     if exact["k3"].deviation > 5 * max(exact["k1"].deviation, 1e-9):
         heavy = _(
             "k3 has a heavy tail here: the reference covers answers that the policy hardly ever writes, where r is huge. Its true "
-            "standard deviation is {true}; {count} samples saw {seen}, because the answers that make it so were not drawn. Unbiased, and "
-            "yet of little use."
+            "standard deviation is {true}; {count} samples saw {seen}. The answers that make it so large are hardly ever drawn: unbiased, "
+            "and yet of little use."
         )
         seen = number(measured["k3"].deviation)
         st.warning(heavy.format(true=number(exact["k3"].deviation), count=count, seen=seen), icon=":material/warning:")
@@ -179,20 +180,23 @@ def error(moments: ke.Moments, count: int) -> float:
 
 def _question(exact: dict[str, ke.Moments], count: int, measured: dict[str, ke.Moments] | None) -> Choice:
     errors = {name: error(exact[name], count) for name in ke.NAMES}
-    because = ""
-    if measured:
+    spreads = {name: exact[name].deviation for name in ke.NAMES}
+    same, because = max(errors.values()) < 1e-12, ""
+    if measured and same:
+        because = _("Policy and reference are the same here: each estimate is 0 for every answer.")
+    elif measured:
         because = _(
-            "The expected error of a mean of {count}, √(bias² + variance/n): {errors}. This time they missed by {missed}. k1 has no "
-            "bias, but the largest spread while KL is small; k2 has less spread, and a bias that grows with the distance; k3 has no bias "
-            "and little spread, as long as the policy covers what the reference writes."
+            "The expected error of a mean of {count}, √(bias² + variance/n): {errors}. This time they missed by {missed}. k1 and k3 have "
+            "no bias, k2 has {bias}; here {least} has the smallest spread and {most} the largest."
         ).format(
-            count=count, errors=", ".join(f"{name} {number(value)}" for name, value in errors.items()),
+            count=count, bias=number(exact["k2"].bias, sign=True), least=min(spreads, key=spreads.__getitem__),
+            most=max(spreads, key=spreads.__getitem__), errors=", ".join(f"{name} {number(value)}" for name, value in errors.items()),
             missed=", ".join(f"{name} {number(abs(_tidy(measured[name].bias)))}" for name in ke.NAMES),
         )  # fmt: skip
     return Choice(
         "kl/estimators",
         _("From {count} answers, whose mean should come nearest to the exact KL with these settings?").format(count=count),
         ["k1", "k2", "k3", _("All the same")],
-        3 if max(errors.values()) < 1e-12 else min(range(3), key=list(errors.values()).__getitem__),
+        3 if same else min(range(3), key=list(errors.values()).__getitem__),
         because,
     )

@@ -40,12 +40,13 @@ class Example:
 
 @dataclass(frozen=True)
 class Preset:
-    """Where the bars and β go. ``rewards`` has as many answers as there will be."""
+    """Where the bars and β go. ``rewards`` has as many answers as there will be; ``pair``: the chosen and the rejected one."""
 
     reference: Sequence[float]
     rewards: Sequence[float]
     beta: float
     true: Sequence[float] = ()
+    pair: tuple[str, str] | None = None
 
 
 def answers() -> int:
@@ -99,6 +100,9 @@ def _apply(preset: Preset) -> None:
     set_bars(LAB, "rewards", preset.rewards)
     if preset.true:
         set_bars(LAB, "true", preset.true)
+    if preset.pair:
+        for name, answer in zip(("chosen", "rejected"), preset.pair, strict=True):
+            st.session_state[f"{setting.key(LAB, name)}/chosen"] = answer
 
 
 def grouped(names: Sequence[str], groups: Mapping[str, tuple[Floats, str]], key: str, *, height: int = 230, labelled: bool = True) -> None:

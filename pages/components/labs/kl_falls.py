@@ -40,11 +40,13 @@ def draw() -> None:
             "let exact gradient descent lower the loss of one pair: A is chosen, B is rejected."
         ).format(models=MODELS)
     )
-    question = _question(None)
-    if not guess(question):
+    asked = st.container()
+    settings = _settings()
+    with asked:
+        answered = guess(_question(None), settings[2] > 0)
+    if not answered:
         st.caption(_("Answer, then search."))
         return
-    settings = _settings()
     if settings[0] == 0:
         st.info(
             _("With β = 0 the margin is always 0: the loss stays at log 2 and has no gradient. Move β above 0."), icon=":material/block:"
@@ -58,8 +60,8 @@ def draw() -> None:
     made_with, path = st.session_state[FOUND]
     if made_with != settings:
         st.caption(f":material/history: {_('This is from the earlier settings. Search again.')}")
-    _show(path, made_with[0])
-    reveal(_question(path))
+    _show(path, made_with)
+    reveal(_question(path, made_with[2]), made_with[2] > 0)  # on nothing else does the answer depend
 
 
 def _settings() -> tuple[float, int, int, int, int]:
@@ -82,7 +84,8 @@ def _search(beta: float, answers: int, features: int, steps: int, seed: int) -> 
     return dd.descend(models, beta, RATE, steps)
 
 
-def _show(path: Floats, beta: float) -> None:
+def _show(path: Floats, made_with: tuple[float, int, int, int, int]) -> None:
+    beta, _answers, features, *_rest = made_with
     found = {way: dd.clearest(path, way) for way in names()}
     ways = dd.ways(path)
     left, right = st.columns([3, 2], gap="large")
@@ -102,13 +105,15 @@ def _show(path: Floats, beta: float) -> None:
     st.markdown(f"##### {_('The clearest of each, as it was found')}")
     for column, (way, model) in zip(st.columns(3, gap="medium"), found.items(), strict=True):
         with column.container(border=True):
-            _example(path, beta, way, model)
+            _example(path, beta, features, way, model)
 
 
-def _example(path: Floats, beta: float, way: int, model: int | None) -> None:
+def _example(path: Floats, beta: float, features: int, way: int, model: int | None) -> None:
     st.markdown(f"**{names()[way].capitalize()}**")
     if model is None:
-        st.caption(_("None of these models went this way. Fewer shared features, or another seed, may find one."))
+        other = _("Another seed, or another number of features, may find one.")
+        own = _("Without shared features none can: the logit of A alone rises, and that of B alone falls.")
+        st.caption(f"{_('None of these models went this way.')} {other if features else own}")
         return
     before, after = np.exp(path[0, model]), np.exp(path[-1, model])
     answers = list(LETTERS[: len(before)])
@@ -123,11 +128,11 @@ def _example(path: Floats, beta: float, way: int, model: int | None) -> None:
     )
     others = after[2:] - before[2:]
     moved = float(others.sum())
-    at = int(np.abs(others).argmax()) + 2
+    at = int((others * np.sign(moved)).argmax()) + 2
     words = (
-        _("The pair lost {share} of probability to the other answers, most of it to {name}.")
+        _("The pair lost {share} of probability to the other answers, of which {name} gained most.")
         if moved > 0
-        else _("The pair took {share} of probability from the other answers, most of it from {name}.")
+        else _("The pair took {share} of probability from the other answers, of which {name} lost most.")
     )
     fell = _("The loss fell from {before} to {after}.").format(before=number(math.log(2)), after=number(float(dd.pair_loss(margin))))
     st.caption(f"{fell} {words.format(share=number(abs(moved), 'share'), name=answers[at])}")
@@ -171,21 +176,28 @@ def _plane(path: Floats, beta: float, found: dict[int, int | None]) -> Plot:
     )  # fmt: skip
 
 
-def _question(path: Floats | None) -> Choice:
-    because = ""
+def _question(path: Floats | None, features: int = 0) -> Choice:
+    """Right is what was found, once it was."""
+    because, right = "", 1
     if path is not None:
         ways, h = dd.ways(path), path[-1] - path[0]
         fell = int((h[:, dd.CHOSEN] > h[:, dd.REJECTED]).sum())
-        because = _(
-            "The chosen answer's probability fell in {down} of {all} models, though the loss fell in {fell}. Descent moves θ along φ_w − "
-            "φ_l. An answer outside the pair whose features point even further that way gains more than the chosen one, and the "
-            "probabilities must still sum to 1. With 0 shared features nothing outside the pair is touched, and the chosen answer always "
-            "rises."
-        ).format(down=int((ways == dd.BOTH_DOWN).sum()), all=len(ways), fell=fell)
+        down = int((ways == dd.BOTH_DOWN).sum())
+        right = 0 if down == 0 else 2 if down == len(ways) else 1
+        found = _("The chosen answer's probability fell in {down} of {all} models, though the loss fell in {fell}.")
+        why = (
+            _(
+                "Descent moves θ along φ_w − φ_l. An answer outside the pair whose features point even further that way gains more than "
+                "the chosen one, and the probabilities must still sum to 1. With 0 shared features that cannot be."
+            )
+            if features
+            else _("Nothing is shared here: descent touches only the pair's own two logits, so the chosen answer always rises.")
+        )
+        because = f"{found.format(down=down, all=len(ways), fell=fell)} {why}"
     return Choice(
         "kl/falls",
-        _("The loss of a pair falls at each step. What happens to the probability of the *chosen* answer?"),
+        _("The loss of a pair falls at each step. What happens to the probability of the *chosen* answer in these models?"),
         [_("It always rises"), _("It may fall too, as long as the rejected one falls more"), _("It always falls"), _("It stays")],
-        1,
+        right,
         because,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -12,7 +13,7 @@ from pages.components.i18n import _
 from pages.components.labs.drag_bars import drag_bars
 from pages.components.labs.kl_example import LAB, LIMIT, TRUE, Example, Preset, controls, grouped, preset_buttons
 from pages.components.labs.live_figure import live_figure
-from pages.components.labs.playing import player
+from pages.components.labs.playing import player, reset
 from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.numbers import number
@@ -22,6 +23,7 @@ from rlhf.labs.softmax_policy import kl
 
 FRAMES = np.concatenate([[math.inf], np.geomspace(10, 0.02, 15), [0.0]])
 MEASURED, ACTUAL = theme.GREEN, theme.VERMILLION
+OF = "kl/hacking/of"
 
 
 def presets() -> dict[str, Preset]:
@@ -52,8 +54,10 @@ def draw() -> None:
                 )
             )  # fmt: skip
     question = _question(example, true)
+    about = tuple(example.reference), tuple(example.rewards), tuple(true)
+    _begin_anew(about)
     with right:
-        if not guess(question):
+        if not guess(question, about):
             st.caption(_("Answer, then lower β with Play."))
             return
         frame = player(LAB, len(FRAMES) - 1, "hacking")
@@ -66,7 +70,14 @@ def draw() -> None:
         live_figure(_figure(example, true, frame), key="kl/hacking/curves")
         grouped(example.names, {"π_ref": (example.reference, theme.GREY), "π∗": (along[frame], theme.BLUE)}, "kl/hacking/bars", height=190)
         if frame == len(FRAMES) - 1:
-            reveal(question)
+            reveal(question, about)
+
+
+def _begin_anew(about: Any) -> None:
+    """Back to β = ∞ with another example: its end would answer the question."""
+    if st.session_state.get(OF, about) != about:
+        reset(LAB, "hacking")
+    st.session_state[OF] = about
 
 
 def shape(values: Floats) -> int:

@@ -154,8 +154,10 @@ def _best_of_n(example: Example, n: int, picked: Floats) -> None:
     words = _("Best of {n}: E[r] = {reward}, KL = {kl} nats, at most log n − (n−1)/n = {bound}.")
     distance = float(kl(picked, example.reference))
     known = words.format(n=n, reward=number(float(picked @ example.rewards)), kl=number(distance), bound=number(ko.best_of_n_bound(n)))
-    why = _("With few answers the exact KL is well below that bound: the n draws hold the same answer again and again.")
-    st.caption(f"{known} {why if n > 1 else _('One draw is the reference itself.')}")
+    why = _("One draw is the reference itself.") if n == 1 else ""
+    if distance < 0.5 * ko.best_of_n_bound(n):
+        why = _("Here it is well below that bound: the draws often hold the same answer, or answers of the same reward.")
+    st.caption(f"{known} {why}")
 
 
 def power(exponent: float) -> str:
@@ -202,4 +204,16 @@ def _on_the_simplex(example: Example, best: ko.Optimum, n: int, picked: Floats) 
     simplex.points(figure, picked, _("best of {n}").format(n=n), BEST_OF)
     simplex.points(figure, best.policy, "π∗", STAR, symbol="star", size=15)
     live_figure(figure, key="kl/optimum/simplex")
-    st.caption(_("Each corner is a policy that always gives one answer. As β falls, π∗ walks from the reference to the best corner."))
+    st.caption(f"{_('Each corner is a policy that always gives one answer.')} {_way(example)}")
+
+
+def _way(example: Example) -> str:
+    """Where π∗ goes as β falls: to the best of the answers that the reference writes."""
+    able = example.reference > 0
+    top = example.rewards[able].max()
+    best = [name for name, reward, can in zip(example.names, example.rewards, able, strict=True) if can and reward == top]
+    if np.ptp(example.rewards[able]) == 0:
+        return _("π∗ stays at the reference for every β.")
+    if len(best) == 1:
+        return _("As β falls, π∗ walks from the reference to the corner {name}.").format(name=best[0])
+    return _("As β falls, π∗ walks from the reference to the edge between {names}.").format(names=", ".join(best))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -22,6 +24,8 @@ from rlhf.labs.mdp import Floats
 TITLES = {"reinforce": "REINFORCE", "ppo": "PPO", "grpo": "GRPO", "dpo": "DPO"}
 DASHES = {"reinforce": "solid", "ppo": "dash", "grpo": "solid", "dpo": "dot"}  # three of them walk nearly the same way
 TOLERANCE = 1e-6
+MOST = 1000
+SETS = (set(et.ALGORITHMS), {"reinforce", "ppo", "dpo"}, {"reinforce", "ppo"}, {"dpo"})  # as the question has them
 TRAINED = "kl/training/trained"
 
 
@@ -70,11 +74,10 @@ def draw() -> None:
             )
             st.info(words, icon=":material/block:")
             return
-        question = _question(example, kind, None)
-        if not guess(question):
+        settings = (tuple(example.reference), tuple(example.rewards), setup)
+        if not guess(_question(example, kind, None), settings):
             st.caption(_("Answer, then train."))
             return
-        settings = (tuple(example.reference), tuple(example.rewards), setup)
         if st.button(_("Train all four"), key="kl/training/run", type="primary", icon=":material/play_arrow:"):
             with st.spinner(_("Training")):
                 paths = {name: et.train(name, example.reference, example.rewards, setup) for name in et.ALGORITHMS}
@@ -85,12 +88,12 @@ def draw() -> None:
         made_with, made_kind, made_of, paths = st.session_state[TRAINED]
         if made_with != settings:
             st.caption(f":material/history: {_('This was trained with the earlier settings. Train again.')}")
-        _show(made_of, made_with[2], made_kind, paths)
+        _show(made_of, made_with, made_kind, paths)
 
 
 def _setup(beta: float, kind: str) -> et.Setup:
     rate = setting.slider(LAB, "rate", _("Step size η"), 0.05, 1, 0.3, 0.05, help=_("1 is the largest step that suits each algorithm."))
-    steps = setting.whole(LAB, "steps", _("Steps"), 50, 1000, 600, 50)
+    steps = setting.whole(LAB, "steps", _("Steps"), 50, MOST, 600, 50)
     clip = setting.slider(LAB, "clip", _("PPO's clip ε"), 0.05, 0.5, 0.2, 0.05)
     words = _("The natural gradient divides by π, so that an unlikely answer learns as fast as a likely one. DPO does not need it.")
     natural = setting.toggle(LAB, "natural", _("Natural gradient"), True, help=words)
@@ -102,7 +105,8 @@ def places(steps: int) -> list[int]:
     return sorted({0, *(round(step) for step in np.geomspace(1, steps, 22))})
 
 
-def _show(example: Example, setup: et.Setup, kind: str, paths: dict[str, Floats]) -> None:
+def _show(example: Example, made_with: tuple[Any, ...], kind: str, paths: dict[str, Floats]) -> None:
+    setup: et.Setup = made_with[-1]
     best = ko.optimum(example.reference, example.rewards, example.beta)
     shown = places(setup.steps)
     frame = player(LAB, len(shown) - 1, "training")
@@ -116,7 +120,7 @@ def _show(example: Example, setup: et.Setup, kind: str, paths: dict[str, Floats]
     live_figure(_curves(best, paths, step), key="kl/training/distance")
     if step == setup.steps:
         _ends(example, setup, best, paths)
-        reveal(_question(example, kind, _measured(best, paths)))
+        reveal(_question(example, kind, _measured(best, paths)), made_with)
 
 
 def _triangle(example: Example, best: ko.Optimum, paths: dict[str, Floats], step: int) -> Plot:
@@ -184,10 +188,24 @@ def _ends(example: Example, setup: et.Setup, best: ko.Optimum, paths: dict[str, 
         *(f"π({name})" for name in example.names),
     ]
     st.dataframe(pd.DataFrame(rows, columns=columns), hide_index=True)
-    if late := [TITLES[name] for name in paths if name != "grpo" and off[name] > TOLERANCE]:
-        words = _("Not there yet: {names}. It only needs more steps or a larger η; an unlikely answer learns slowly from a plain gradient.")
-        st.caption(words.format(names=", ".join(late)))
+    late = [name for name in paths if name != "grpo" and off[name] > TOLERANCE]
+    slow = ", ".join(TITLES[name] for name in late if not et.swings(paths[name]))
+    swinging = ", ".join(TITLES[name] for name in late if et.swings(paths[name]))
+    if slow:
+        st.caption(f"{_('Not there yet: {names}.').format(names=slow)} {_advice(setup)}")
+    if swinging:
+        st.caption(_("{names} goes to and fro and does not settle: its steps are too large.").format(names=swinging))
     _grpo_end(example, setup, paths["grpo"])
+
+
+def _advice(setup: et.Setup) -> str:
+    """What helps one that is slow, if these settings leave anything."""
+    found = [_("More steps bring it nearer.")] if setup.steps < MOST else []
+    if setup.rate < 1:
+        found.append(_("A larger η is faster."))
+    if not setup.natural:
+        found.append(_("A plain gradient is slow where an answer is unlikely."))
+    return " ".join(found)
 
 
 def _grpo_end(example: Example, setup: et.Setup, path: Floats) -> None:
@@ -202,14 +220,15 @@ def _grpo_end(example: Example, setup: et.Setup, path: Floats) -> None:
     st.caption(_("Where GRPO in this form comes to rest, by its own closed form:"))
     st.latex(form + r",\qquad b=" + (price or rf"\beta={latex.result(example.beta)}"))
     st.caption(_("Trained and closed form differ by {gap}.").format(gap=number(gap)))
-    if end.max() > 0.999 and setup.scaled:
+    collapses_anyway = et.grpo_end(example.reference, example.rewards, example.beta, setup.corrected).max() > 0.999
+    if end.max() > 0.999 and setup.scaled and not collapses_anyway:
         words = _("σ shrinks as the policy sharpens and takes the KL term with it, so this one collapsed onto {name}.")
         st.caption(words.format(name=example.names[int(end.argmax())]))
 
 
 def _question(example: Example, kind: str, off: dict[str, float] | None) -> Choice:
-    because = ""
-    equal = np.ptp(example.rewards[example.reference > 0]) == 0
+    """Right is what was measured, once it was."""
+    because, right = "", 1
     if off is not None:
         near = ", ".join(f"{TITLES[name]} {number(gap)}" for name, gap in off.items())
         why = {
@@ -224,13 +243,23 @@ def _question(example: Example, kind: str, off: dict[str, float] | None) -> Choi
             "corrected": _("With the KL's own gradient and no division GRPO maximises the same objective as the others."),
             "scaled": _("Dividing the reward by σ makes β into β·σ, and σ is whatever it is at the end: another optimum."),
         }[kind]
-        if equal:
+        there = {name for name, gap in off.items() if gap <= TOLERANCE}
+        right = next((i for i, names in enumerate(SETS) if names == there), len(SETS))
+        if np.ptp(example.rewards[example.reference > 0]) == 0:
             why = _("The rewards are equal, so the reference is π∗ already and there is nothing to learn.")
+        elif kind != "corrected" and "grpo" in there:
+            why = _("GRPO in this form has another optimum, but here the two are as good as the same.")
         because = _("Largest difference of a probability from π∗: {near}. {why}").format(near=near, why=why)
     return Choice(
         "kl/training",
-        _("All four have the same β. Which of them end at π∗?"),
-        [_("All four"), _("All but GRPO"), _("Only REINFORCE and PPO, which have a reward"), _("Only DPO, which was derived from π∗")],
-        0 if kind == "corrected" or equal else 1,
+        _("All four have the same β. Which of them are at π∗ after the last step, to within 1e−6?"),
+        [
+            _("All four"),
+            _("All but GRPO"),
+            _("Only REINFORCE and PPO, which have a reward"),
+            _("Only DPO, which was derived from π∗"),
+            _("Others than these"),
+        ],
+        right,
         because,
     )

@@ -28,12 +28,11 @@ def draw() -> None:
     for method in METHODS:
         plain = config_of(method, chosen)
         configs[method] = config_of(method, chosen, epochs=4) if epochs and "epochs" in type(plain).model_fields else plain
+    found = {METHODS[method]: properties(config) for method, config in configs.items()}
+    st.table(pd.DataFrame([_character(name, one) for name, one in found.items()]).set_index(_("Method")))
     st.dataframe(
-        table(configs), hide_index=True,
-        column_config={
-            _("Sensitive to"): st.column_config.ListColumn(width="large"),
-            _("Method"): st.column_config.TextColumn(pinned=True),
-        },
+        pd.DataFrame([_needs(name, one) for name, one in found.items()]), hide_index=True,
+        column_config={_("Method"): st.column_config.TextColumn(pinned=True)},
     )  # fmt: skip
     st.caption(
         _(
@@ -48,30 +47,33 @@ def draw() -> None:
     _effects(configs)
 
 
-def table(configs: Mapping[str, Config]) -> pd.DataFrame:
-    """A row for each method."""
-    return pd.DataFrame([_row(METHODS[method], properties(config)) for method, config in configs.items()])
+def _character(name: str, found: Properties) -> dict[str, str]:
+    """The columns that the methods are told apart by, in a table whose texts wrap."""
+    return {
+        _("Method"): name,
+        _("Asks a reward"): _told(found.reward),
+        _("Critic"): _told(found.critic),
+        _("Online"): _told(found.online),
+        _("Explores"): _told(found.explores),
+        _("Sensitive to"): ", ".join(f"`{setting_name}`" for setting_name, _effect in found.sensitive) or "–",
+    }
 
 
-def _row(name: str, found: Properties) -> dict[str, object]:
-    def told(value: bool) -> str:
-        return _("yes") if value else "–"
-
+def _needs(name: str, found: Properties) -> dict[str, str]:
     return {
         _("Method"): name,
         _("Makes"): _("a policy") if found.makes == "policy" else _("a reward model"),
         _("Learns from"): DATA[found.data],
-        _("Asks a reward"): told(found.reward),
-        _("Critic"): told(found.critic),
-        _("Reference"): told(found.reference),
-        _("Online"): told(found.online),
-        _("Explores"): told(found.explores),
+        _("Reference"): _told(found.reference),
         _("Networks"): str(found.networks),
         _("Sampled"): f"{found.sampled:g}",
         _("Forward"): f"{found.forward:g}",
         _("Backward"): f"{found.backward:g}",
-        _("Sensitive to"): [setting_name for setting_name, _effect in found.sensitive],
     }
+
+
+def _told(value: bool) -> str:
+    return _("yes") if value else "–"
 
 
 def _effects(configs: Mapping[str, Config]) -> None:

@@ -20,6 +20,7 @@ from rlhf.labs.memory import Setting
 
 LAB = "mem"
 NOW = "mem/now"
+SIZES = "mem.sizes"  # of a pasted config, in the link
 GIB = 2**30
 LARGE = "meta-llama/Meta-Llama-3-8B"
 METHODS = {"sft": "SFT", "reward_model": _("Reward model"), "ppo": "PPO", "dpo": "DPO", "grpo": "GRPO", "rloo": "RLOO"}
@@ -98,6 +99,7 @@ def _model() -> tuple[Architecture, str]:
     chosen = setting.choice(LAB, "model", _("Model"), names, help=help_words)
     if chosen == "config":
         return _pasted(), _("the pasted model")
+    st.query_params.pop(SIZES, None)
     if chosen == "numbers":
         return _numbers(), _("this model")
     if chosen == "loaded":
@@ -119,11 +121,25 @@ def size_of(parameters: int) -> str:
 
 
 def _pasted() -> Architecture:
+    """Of the text; its sizes alone are kept in the link, where the text is too long to be."""
     text = st.text_area(
         "config.json", key="mem/config", height=160, persist_state="session", placeholder='{"model_type": "llama", "hidden_size": 4096, …}'
     )
-    if not (text or "").strip():
+    if (text or "").strip():
+        found = _parsed(text)
+    elif line := st.query_params.get(SIZES) or st.session_state.get(SIZES):
+        found = architecture.from_a_line(line)
+        st.caption(_("These sizes came with the link. Paste a config.json for others."))
+    else:
         raise ConfigError("There is no config yet.", "Paste the config.json of a model, as it stands on its page on the Hub.")
+    st.session_state[SIZES] = st.query_params[SIZES] = architecture.in_a_line(found)
+    return found
+
+
+def _parsed(text: str) -> Architecture:
+    """A text that cannot be read leaves no older sizes in the link."""
+    st.query_params.pop(SIZES, None)
+    st.session_state.pop(SIZES, None)
     return architecture.parse(text)
 
 
@@ -153,6 +169,7 @@ def _limit() -> tuple[int, str]:
 
     total, here = int(psutil.virtual_memory().total), likely_device()
     machine = _("this machine, {size}").format(size=megabytes(total))
-    names = {str(size): f"{size} GB" for size in (80, 24, 16, 8)} | {"machine": machine}
-    chosen = setting.choice(LAB, "device", _("Memory of the device"), names)
+    names = {str(size): f"{size} GiB" for size in (80, 24, 16, 8)} | {"machine": machine}
+    words = _("1 GiB is 2^30 bytes. A card keeps some of its memory for itself: of an H100 sold with 80 GB, nvidia-smi lists 79.6 GiB.")
+    chosen = setting.choice(LAB, "device", _("Memory of the device"), names, help=words)
     return (total, "cpu" if here == "cuda" else here) if chosen == "machine" else (int(chosen) * GIB, "cuda")

@@ -36,8 +36,7 @@ def draw() -> None:
     left, right = st.columns([2, 3], gap="large")
     with left:
         model, chosen = _setting()
-        question = _question(_kept().get("trials", {}))
-        ready = guess(question)
+        ready = guess(_question({}), (model, chosen))
         label = _("Measure all six")
         pressed = st.button(
             label, type="primary", icon=":material/speed:", disabled=not ready, key="mem/measure", help=None if ready else _("Guess first.")
@@ -53,7 +52,7 @@ def draw() -> None:
             st.info(_("These are of the earlier setting: measure again."), icon=":material/update:")
         _results(kept["trials"], kept["failed"])
         if {"sft", "dpo"} <= kept["trials"].keys():
-            reveal(_question(kept["trials"], kept["setting"][1].rank > 0))
+            reveal(_question(kept["trials"], kept["setting"][1].rank > 0), kept["setting"])
 
 
 def _kept() -> dict[str, Any]:
