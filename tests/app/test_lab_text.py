@@ -140,9 +140,9 @@ def test_paid_at_the_end_and_by_token():
     ("prompt", "answer", "told"),
     [
         ("37+48=", "085", "each digit has its 0.333 at once"),
-        ("37+48=", "85", "compares place by place with 085, as the model would write it, and pays 0 in all"),
+        ("37+48=", "85", "compares place by place with 085, and pays 0 in all"),
         ("37+48=", "0085", "and pays 0.333 in all"),
-        ("1+1=", "2", "place by place with 002, as the model would write it, and pays 0 in all"),
+        ("1+1=", "2", "place by place with 002, and pays 0 in all"),
         ("37+48=", "0850", "`digits` pays 1 in all; what follows them earns nothing"),
         ("500+600=", "1100", "each digit has its 0.250 at once"),
         ("500+600=", "1101", "each right digit earns its 0.250"),

@@ -221,12 +221,9 @@ def _more_variance(world: World, found: gradient_estimators.Cloud) -> str:
     if not worse or plain.variance < estimators.ROUNDING:
         return ""
     listed = estimators.names()
-    entry = _("{name} {variance} ({squares})")
     entries = [
-        entry.format(
-            name=listed[name], variance=number(found.measured[name].variance / plain.variance, "share"),
-            squares=number(squares[name] / squares["return"], "share"),
-        )
+        f"{listed[name]} {number(found.measured[name].variance / plain.variance, 'share')} "
+        f"({number(squares[name] / squares['return'], 'share')})"
         for name in worse
     ]  # fmt: skip
     words = _(
@@ -234,7 +231,7 @@ def _more_variance(world: World, found: gradient_estimators.Cloud) -> str:
         "squares of the single terms): {list}."
     ).format(list=", ".join(entries))
     if any(squares[name] > squares["return"] for name in worse):
-        words += " " + _("Where the squares are larger, what is left out or subtracted takes the weights w away from 0 on the whole.")
+        words += " " + _("Where the squares are larger, the refinement takes the weights w away from 0 on the whole.")
     if any(squares[name] <= squares["return"] for name in worse):
         words += " " + _("Where the squares are not larger, the terms cancel less.")
     if world.grid is not None and {"constant", "mean"} & set(worse):

@@ -176,14 +176,13 @@ def _lesson(paid: Paid, right: str) -> str:
             "Right: both rewards sum to 1. At the end all of it waits for the last token; per token each digit has its {share} at once."
         ).format(share=share)
     if paid.at_end[-1]:
-        return _(
-            "The number is right, so `correct` pays 1. `digits` compares place by place with {right}, as the model would write it, and "
-            "pays {paid} in all."
-        ).format(right=right, paid=number(by_token))
+        return _("The number is right, so `correct` pays 1. `digits` compares place by place with {right}, and pays {paid} in all.").format(
+            right=right, paid=number(by_token)
+        )
     if complete:
         return _(
             "All digits of {right} are there, so `digits` pays 1 in all; what follows them earns nothing and loses nothing. But the number "
-            "is wrong: `correct` pays 0, and every return is 0."
+            "is wrong: `correct` pays 0, and all its returns are 0."
         ).format(right=right)
     if by_token:
         return _(

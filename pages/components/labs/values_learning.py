@@ -239,7 +239,7 @@ def _returns(here: Here, course: Course, at: int, best: Floats | str) -> None:
         _invite(figure)
     live_figure(figure, key=f"{LAB}/returns")
     words = _("Σ γᵗ·r from the start, exploring included; thick: smoothed.")
-    if not isinstance(best, str):
+    if episodes and not isinstance(best, str):
         words += " " + _("Dotted: V*, the most that a policy can expect.")
         ended = here.world.mdp.terminal
         if not all(ended[course.latest[name].last[:episodes]].all() for name in td.ALGORITHMS):
