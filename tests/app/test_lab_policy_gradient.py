@@ -146,4 +146,4 @@ def test_a_guess_about_other_settings_is_not_judged():
 def test_the_sum_of_the_trick_is_written_on_several_lines():
     at = open_page(PAGE, **{"pg.arms": "6"})
     formula = next(str(e.value) for e in at.latex if "sum_a" in str(e.value))
-    assert formula.count(r"\\[0.4em]") == 5 and max(line.count("+") for line in formula.split(r"\\")[1:3]) <= 3
+    assert formula.count(r"\\[0.4em]") == 6 and max(line.count("+") for line in formula.split(r"\\")[1:3]) <= 3

@@ -76,7 +76,8 @@ def _numbers(world: World, state: int, action: int, h: float, terms: Floats, mea
         rf"\frac{{\partial J}}{{\partial {theta}}}=\sum_a\pi(a)\,{worth}\,\frac{{\partial\log\pi(a)}}{{\partial {theta}}}",
         *_sum(terms),
         rf"\phantom{{x}}={result(slope)}",
-        rf"\frac{{J({theta}+h)-J({theta}-h)}}{{2h}}=\frac{{{rise}}}{{2\cdot {tex(h)}}}={result(measured)}",
+        rf"\frac{{J({theta}+h)-J({theta}-h)}}{{2h}}=\frac{{{rise}}}{{2\cdot {tex(h)}}}",
+        rf"\phantom{{x}}={result(measured)}",
         rf"\text{{{_('difference')}}}={result(abs(measured - slope))}",
     )
 
