@@ -11,8 +11,8 @@ LAB = frame.Lab(
     title=_("Policy gradient and its variance"),
     lead=_(
         "Try an action; if what followed was good, make it more likely. That is a gradient ascent on the expected return, with an "
-        "estimate in the place of the gradient. Here the gradient is known exactly, so you see how far off each estimate is, and what "
-        "takes the noise out."
+        "estimate in the place of the gradient. Here the gradient is known exactly, so you see how far off each estimate is, and how "
+        "noisy."
     ),
     formula=r"\begin{aligned}\nabla_\theta J&=\mathbb{E}\Big[\textstyle\sum_t\nabla_\theta\log\pi_\theta(a_t\mid s_t)\;w_t\Big]\\[0.3em]"
     r"w_t&=\textstyle\sum_k\gamma^k r_k&&\text{" + _("whole return") + r"}\\"
@@ -22,7 +22,8 @@ LAB = frame.Lab(
     r"&\to\gamma^t\,\big(r_t+\gamma\hat V(s_{t+1})-\hat V(s_t)\big)&&\text{" + _("critic") + r"}\end{aligned}",
     reading=_(
         "The score ∇log π says which way the logits must move to make the action likelier; the weight w says how much that is worth. "
-        "Each arrow takes luck out of w. All but the last leave the mean of the estimate where it is: the exact gradient."
+        "Each arrow is another weight: on the whole the estimate scatters less where it brings w nearer to 0, and more where it takes w "
+        "away from 0. All but the last leave the mean of the estimate where it is: the exact gradient."
     ),
     papers=[
         ("Williams 1992", "https://doi.org/10.1007/BF00992696"),

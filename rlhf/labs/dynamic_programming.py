@@ -68,8 +68,9 @@ def policy_iteration(mdp: FiniteMDP, gamma: float, sweeps: int | None = None, mo
     return frames
 
 
-def value_iteration(mdp: FiniteMDP, gamma: float, most: int = MOST) -> list[Frame]:
-    """From V = 0, a frame for each sweep with the policy that is greedy for its values, until they settle or ``most`` sweeps are made."""
+def value_iteration(mdp: FiniteMDP, gamma: float, most: int = MOST, settled: float = SETTLED) -> list[Frame]:
+    """From V = 0, a frame for each sweep with the policy that is greedy for its values, until one changes no value by more than
+    ``settled`` or ``most`` sweeps are made."""
     ahead = _lookahead(mdp, gamma)
     values = np.zeros(mdp.states)
     q = ahead(values)
@@ -80,7 +81,7 @@ def value_iteration(mdp: FiniteMDP, gamma: float, most: int = MOST) -> list[Fram
         bound = gamma**k * (frames[1].residual or 0.0) if k else residual
         values, q = new, ahead(new)
         frames.append(Frame(values, greedy(q), k + 1, residual, bound))
-        if residual <= SETTLED:
+        if residual <= settled:
             break
     return frames
 

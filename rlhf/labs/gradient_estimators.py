@@ -162,6 +162,15 @@ def estimates(policies: Floats, episodes: Episodes, weighed: Floats) -> Floats:
     return (taken - taken.sum(2, keepdims=True) * policies) / n
 
 
+def squared_terms(policies: Floats, episodes: Episodes, weighed: Floats) -> float:
+    """E‖g‖² of an estimate whose terms w_t·∇log π neither added up nor cancelled: Σ over a batch of ‖w_t·∇log π(a_t|s_t)‖² / n², mean
+    over the batches. With ‖∇log π(a)‖² = 1 − 2·π(a) + Σ π²."""
+    batches, n, _length = episodes.actions.shape
+    lengths = 1 - 2 * policies + np.square(policies).sum(2, keepdims=True)
+    taken = lengths[np.arange(batches)[:, None, None], episodes.states[..., :-1], episodes.actions]
+    return float((weighed**2 * taken).sum()) / (batches * n**2)
+
+
 def critic_step(task: Task, critic: Floats, episodes: Episodes, rate: float) -> Floats:
     """TD(0): each state's V̂ (B, S) moved by ``rate`` times the mean TD error of its visits in the batch's episodes."""
     batches, states = critic.shape
@@ -228,11 +237,13 @@ def measure(drawn: Floats, exact: Floats) -> Measured:
 
 @dataclass(frozen=True)
 class Cloud:
-    """``estimates``: by estimator, (B, S, A), all from the same episodes, of which ``first`` is the first; ``critic`` (S,): the V̂ used."""
+    """``estimates``: by estimator, (B, S, A), all from the same episodes, of which ``first`` is the first; ``squared``: their
+    ``squared_terms``; ``critic`` (S,): the V̂ used."""
 
     exact: Floats
     estimates: Mapping[str, Floats]
     measured: Mapping[str, Measured]
+    squared: Mapping[str, float]
     critic: Floats
     first: Episodes
 
@@ -251,8 +262,12 @@ def cloud(
     episodes = sample(task, policies, n, rng)
     known = Baselines(constant, values(task, policy[None]), critic[None])
     exact = gradient(task, policy)
-    drawn = {name: estimates(policies, episodes, weights(name, task, episodes, known, discounted=discounted)) for name in ESTIMATORS}
-    return Cloud(exact, drawn, {name: measure(g, exact) for name, g in drawn.items()}, critic, _some(episodes, slice(1), slice(1)))
+    drawn, squared = {}, {}
+    for name in ESTIMATORS:
+        weighed = weights(name, task, episodes, known, discounted=discounted)
+        drawn[name], squared[name] = estimates(policies, episodes, weighed), squared_terms(policies, episodes, weighed)
+    first = _some(episodes, slice(1), slice(1))
+    return Cloud(exact, drawn, {name: measure(g, exact) for name, g in drawn.items()}, squared, critic, first)
 
 
 def plane(found: Cloud) -> Floats:

@@ -93,3 +93,57 @@ def test_bad_settings_are_explained():
     at.radio(key="question/pg/learning").set_value(1).run()
     press(at, "pg/learn")
     assert not at.exception and "nothing to learn" in texts(at)
+
+
+CLOUD = {"question/pg/cloud": 1, "pg/cloud/on": True}
+
+
+@pytest.mark.parametrize(
+    ("link", "said"),
+    [
+        ({"pg.world": "grid", "pg.map": "cliff", "pg.skill": "5"}, ["to go 189 % (194 %)", "baseline b 118 %", "squares are larger"]),
+        ({"pg.world": "grid", "pg.gamma": "0.5", "pg.skill": "5"}, ["RLOO) 3,000 %", "Exact advantage 2", "one number for all steps"]),
+        ({"pg.b": "own", "pg.own": "3", "pg.noise": "1", "pg.n": "3"}, ["Constant baseline b 1"]),
+    ],
+)  # fmt: skip
+def test_a_refinement_that_raises_the_variance_is_named(link, said):
+    shown = texts(open_page(PAGE, CLOUD, **{"pg.part": "cloud", **link}))
+    assert all(words in shown for words in ["A refinement may also raise the variance", *said])
+
+
+def test_nothing_is_said_of_a_higher_variance_where_there_is_none():
+    assert "may also raise" not in texts(open_page(PAGE, CLOUD, **{"pg.part": "cloud", "pg.world": "grid"}))
+
+
+def test_why_there_is_no_gradient():
+    far = {"pg.world": "grid", "pg.map": "corridor", "pg.horizon": "3", "pg.slip": "0"}
+    for skill in ("0", "10"):
+        shown = texts(open_page(PAGE, **far, **{"pg.skill": skill}))
+        assert "No end lies within T = 3 actions" in shown and "favourite action" not in shown
+    sure = {"pg.world": "grid", "pg.map": "corridor", "pg.skill": "10", "pg.gamma": "1", "pg.slip": "0"}
+    assert "favourite action" in texts(open_page(PAGE, **sure))
+
+
+def test_the_batch_that_is_asked_about_is_the_one_of_the_part():
+    assert "a batch has n = 5 episodes" in texts_of_questions(open_page(PAGE, **{"pg.part": "learning", "pg.few": "5", "pg.n": "7"}))
+    assert "a batch has n = 7 episodes" in texts_of_questions(open_page(PAGE, **{"pg.part": "cloud", "pg.few": "5", "pg.n": "7"}))
+
+
+def texts_of_questions(at) -> str:
+    return "\n".join(field.label for field in at.number_input)
+
+
+def test_a_guess_about_other_settings_is_not_judged():
+    at = open_page(PAGE, {"question/pg/learning": None}, **{"pg.part": "learning", "pg.updates": "20", "pg.seeds": "3"})
+    at.radio(key="question/pg/learning").set_value(4).run()
+    at.slider(key="pg.few").set_value(9).run()
+    press(at, "pg/learn")
+    assert "You guessed, for other settings: Exact advantage" in texts(at)
+    at.radio(key="question/pg/learning").set_value(0).run()
+    assert "for other settings" not in texts(at)
+
+
+def test_the_sum_of_the_trick_is_written_on_several_lines():
+    at = open_page(PAGE, **{"pg.arms": "6"})
+    formula = next(str(e.value) for e in at.latex if "sum_a" in str(e.value))
+    assert formula.count(r"\\[0.4em]") == 6 and max(line.count("+") for line in formula.split(r"\\")[1:3]) <= 3

@@ -136,6 +136,24 @@ def test_paid_at_the_end_and_by_token():
     assert "This is not a sum" in texts(at) and not at.exception
 
 
+@pytest.mark.parametrize(
+    ("prompt", "answer", "told"),
+    [
+        ("37+48=", "085", "each digit has its 0.333 at once"),
+        ("37+48=", "85", "compares place by place with 085, and pays 0 in all"),
+        ("37+48=", "0085", "and pays 0.333 in all"),
+        ("1+1=", "2", "place by place with 002, and pays 0 in all"),
+        ("37+48=", "0850", "`digits` pays 1 in all; what follows them earns nothing"),
+        ("500+600=", "1100", "each digit has its 0.250 at once"),
+        ("500+600=", "1101", "each right digit earns its 0.250"),
+        ("37+48=", "850", "No digit stands at its place"),
+    ],
+)
+def test_the_lesson_is_what_the_rewards_say(prompt, answer, told):
+    state = {"mdp/ran": (4, 0.729, 0.903), "question/mdp/gamma": 2}
+    assert told in texts(open_page("lab_text", state, **{"mdp.part": "pay", "mdp.sum": prompt, "mdp.answer": answer}))
+
+
 def test_the_environment_is_shown_and_run():
     at = press(open_page("lab_text", **{"mdp.part": "code"}), "mdp/example-run")
     assert not at.exception and [code.value for code in at.code][1].startswith("37+48=|")

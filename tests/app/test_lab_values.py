@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
-from pages.components.labs import grid_board, values_experiments
+from pages.components.labs import grid_board, values_experiments, values_learning
 from pages.components.labs.values_experiments import walks
 from pages.components.numbers import number
 from rlhf.labs import dynamic_programming as dp
@@ -72,6 +74,51 @@ def test_policy_iteration_and_the_wave_through_a_corridor():
 def test_a_broken_link_opens_the_classic_map(link):
     at = open_page("lab_values", **link)
     assert "grid.map" not in at.query_params and at.session_state["grid/map"] == CLASSIC and at.session_state["grid.gamma"] == 0.9
+
+
+@pytest.mark.parametrize("rows", ["abc", "S.G-S", "GGG", "..........................G"])
+def test_a_map_that_is_none_is_told_until_another_is_chosen(rows):
+    at = open_page("lab_values", **{"grid.map": rows})
+    assert "The map in the link cannot be used" in texts(at) and "cannot be used" in texts(at.run())
+    assert "cannot be used" not in texts(press(at, "grid/preset/classic")) and not at.exception
+    assert "cannot be used" not in texts(open_page("lab_values", **{"grid.map": "S.G"}))
+
+
+def test_the_wave_is_only_asked_about_where_it_can_be_measured():
+    link = {"grid.map": "S......G", "grid.slip": "0", "grid.cost": "0"}
+    for gamma in ("0", "0.01"):
+        at = open_page("lab_values", **link, **{"grid.gamma": gamma})
+        assert "too little of its reward arrives in sweep 7" in texts(at) and not [r for r in at.radio if r.key == "question/grid/wave"]
+    at = open_page("lab_values", **link, **{"grid.gamma": "0.04", "grid.goal": "0.1"})  # sweep 6 changes no value by more than 1e-9
+    at.radio(key="question/grid/wave").set_value(1).run()
+    press(at, "grid/wave/run")
+    assert "You guessed right" in texts(at) and "first differs in sweep 7" in texts(at)
+    at.slider(key="grid.goal").set_value(-1.0).run()
+    press(at, "grid/wave/run")
+    shown = texts(at)
+    assert "sweeps it did not" in shown and "a goal of −1 and" in shown and "You guessed, for other settings: In sweep 7" in shown
+
+
+def test_policy_iteration_promises_a_shrinking_change_between_improvements_only():
+    at = open_page("lab_values", **{"grid.method": "policy", "grid.evaluate": "3"})
+    assert "Between two improvements" in texts(at)
+    course = at.session_state["grid/kept/course"][1]
+    changes = [frame.residual for frame in course.frames if frame.residual is not None]
+    assert any(after > before for before, after in itertools.pairwise(changes))
+
+
+def test_returns_of_cut_episodes_may_lie_above_the_best_value():
+    at = open_page("lab_values", **{"grid.part": "learning", "grid.map": "S.wG", "grid.gamma": "0.99", "grid.slip": "0"})
+    assert "Dotted: V*" not in texts(at)  # nothing is drawn yet
+    press(at, "grid/episodes/step")
+    course = at.session_state["grid/kept/learning"][1]
+    assert course.latest["sarsa"].returns.mean() > -0.04 / (1 - 0.99) and "cut off counts only what it was paid" in texts(at)
+
+
+def test_the_ticks_of_the_distance_can_be_read():
+    ticks = values_learning._ticks(0.45, 11.0)
+    assert ticks["ticktext"][:4] == ["0.1", "0.2", "0.5", "1"] and values_learning._ticks(1e-12, 1.0)["tickvals"][0] == 1e-12
+    assert all(len(values_learning._ticks(low, 1.0)["tickvals"]) <= 12 for low in (1.0, 0.3, 0.01, 1e-4, 1e-12))
 
 
 def test_odd_worlds_are_explained():

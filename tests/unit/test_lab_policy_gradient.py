@@ -176,6 +176,22 @@ def test_an_estimate_is_the_mean_of_weighted_scores():
     assert ge.estimates(policies, episodes, weighed) == pytest.approx(slow)
 
 
+def test_what_an_estimate_has_that_its_single_terms_have_not_is_their_cancelling():
+    task, logits = grid()
+    policy = sp.softmax(logits)
+    found = ge.cloud(task, policy, batches=5, n=1, constant=0.3, critic_updates=0, critic_rate=0.1, seed=0)
+    bandit = pg.Task(sp.bandit(np.array([1.0, 0.0, 2.0])), 1.0, 1)
+    alone = ge.cloud(bandit, np.full((2, 3), 1 / 3), batches=50, n=1, constant=3.0, critic_updates=0, critic_rate=0.1, seed=0)
+    for name in ge.ESTIMATORS:  # one episode of one action: nothing to cancel
+        assert alone.squared[name] == pytest.approx(np.square(alone.estimates[name]).sum((1, 2)).mean())
+    weighed = ge.weights("to_go", task, found.first, ge.Baselines(0.0, pg.values(task, policy[None]), found.critic[None]))
+    by_hand = sum(
+        w**2 * np.square(np.eye(4)[a] - policy[s]).sum()
+        for w, s, a in zip(weighed[0, 0], found.first.states[0, 0], found.first.actions[0, 0], strict=False)
+    )  # fmt: skip
+    assert ge.squared_terms(policy[None], found.first, weighed) == pytest.approx(by_hand)
+
+
 def test_the_best_of_all_policies():
     task, _logits = grid(slip=0.0, gamma=1.0)
     assert pg.optimum(task)[0] == pytest.approx(1 - 3 * 0.04)  # straight along the top

@@ -3,6 +3,7 @@
 // The whole state (map, selected cell) goes to the server.
 
 const MOVES = [[0, -1], [1, 0], [0, 1], [-1, 0]] // ← ↓ → ↑
+const RING = 3 // pixels of the frame around the chosen cell, as in the style sheet
 const BRUSHES = ["look", ".", "#", "G", "X", "S"]
 
 // Corners of the small triangle that points in the direction of a move, its tip `tip` from the middle of the cell.
@@ -47,6 +48,12 @@ export default function ({ data, parentElement, setStateValue }) {
   const send = () => state.messages.send(mark =>
     setStateValue("board", { rows: data.paint ? [...state.rows] : null, selected: state.selected, ...mark }))
 
+  const longest = Math.max(0, ...data.cells.flatMap(cell => cell?.quarters.map(([text]) => text.length) ?? []))
+  const quarterSize = side => { // of the numbers in the triangles, beside arrows in the middle; 0 where they could not be read
+    const size = Math.min(12, 0.36 * side / (0.46 * longest)) // a digit is about 0.46 of its height wide
+    return size >= 7.5 ? size : 0
+  }
+
   const drawCell = (place, side) => {
     const [row, column] = place
     const kind = kindAt(place)
@@ -69,23 +76,28 @@ export default function ({ data, parentElement, setStateValue }) {
       make("text", { x: tx, y: ty, class: `value ${more}`, "font-size": size, "text-anchor": "middle", "dominant-baseline": "central" }, text))
     const special = kind === "G" || kind === "X"
     if (special) group.append(make("rect", { x, y, width: side, height: side, fill: data.colours[kind === "G" ? "goal" : "pit"], "fill-opacity": 0.16 }))
-    const small = shown?.quarters.length && side < 70
+    const small = quarterSize(side) === 0
+    const inset = chosen ? RING : 0 // what the ring would cover
     if (shown && shown.quarters.length) {
       shown.quarters.forEach(([text, value], a) => {
         const [down, right] = MOVES[a]
         const edge = s => `${cx + (right - s * down) * side / 2},${cy + (down + s * right) * side / 2}`
         heat(value, { points: `${cx},${cy} ${edge(1)} ${edge(-1)}`, class: "quarter" }, "polygon")
-        if (!small) written(text, cx + right * side * 0.32, cy + down * side * 0.33, Math.max(9, Math.min(12, side * 0.15)), shown.arrows.includes(a) ? "strong" : "")
+        if (!small) written(text, cx + right * (side * 0.3 - inset / 2), cy + down * (side * 0.33 - inset / 2), quarterSize(side) * (chosen ? 0.92 : 1), shown.arrows.includes(a) ? "strong" : "")
       })
     } else if (shown) heat(shown.heat, { x, y, width: side, height: side })
-    if (kind === "S") group.append(symbol(kind, x + side * 0.14, y + side * 0.14, Math.max(3, side * 0.075), data.colours))
+    if (kind === "S") {
+      const size = Math.max(3, side * 0.075)
+      const away = Math.max(side * 0.14, RING + 1 + size) // the ring of the chosen cell does not touch it
+      group.append(symbol(kind, x + away, y + away, size, data.colours))
+    }
     const text = shown && !shown.quarters.length ? shown.text : ""
-    const size = Math.max(8.5, Math.min(15, side * 0.27))
+    const size = Math.max(8.5, Math.min(15, (side - 2 * inset) * 0.27))
     const fits = text && text.length * size * 0.58 <= side - 4
     if (special) group.append(symbol(kind, cx, fits ? cy - side * 0.13 : cy, side * (fits ? 0.17 : 0.26), data.colours))
     if (fits) written(text, cx, special ? cy + side * 0.27 : cy, size)
     const inside = shown?.quarters.length && !small // beside numbers the arrows keep to the middle
-    const [tip, length] = inside ? [side * 0.14, side * 0.085] : [side * 0.485, Math.max(4, side * 0.1)]
+    const [tip, length] = inside ? [side * 0.12, side * 0.08] : [side * 0.485 - inset, Math.max(4, side * 0.1)]
     for (const a of shown?.arrows ?? []) group.append(make("polygon", { points: arrowhead(cx, cy, MOVES[a], tip, length), class: "arrow" }))
     group.append(make("rect", { x: x + 1.5, y: y + 1.5, width: side - 3, height: side - 3, class: "ring" }))
     return group
@@ -106,6 +118,8 @@ export default function ({ data, parentElement, setStateValue }) {
       svg.append(make("polyline", { points, class: "walk", stroke: data.colours.walk, "stroke-width": Math.max(3, side * 0.09) }))
     }
     state.map.replaceChildren(svg)
+    state.note.hidden = !longest || quarterSize(side) > 0
+    state.note.textContent = data.words.click
     state.map.classList.toggle("paints", state.brush !== "look")
     if (focused !== undefined) svg.querySelector(`[data-cell="${state.at.join(",")}"]`)?.focus({ preventScroll: true })
   }
@@ -155,6 +169,7 @@ export default function ({ data, parentElement, setStateValue }) {
     state.brushes = root.appendChild(Object.assign(document.createElement("div"), { className: "brushes" }))
     state.brushes.setAttribute("role", "toolbar")
     state.map = root.appendChild(Object.assign(document.createElement("div"), { className: "map" }))
+    state.note = root.appendChild(Object.assign(document.createElement("div"), { className: "note" }))
   }
   state.brushes.onclick = event => {
     const button = event.target.closest("button")

@@ -72,7 +72,8 @@ def board(
     data: dict[str, Any] = {
         "rows": list(rows), "cells": [None if cell is None else _plain(cell) for cell in shown], "title": title, "selected": selected,
         "paint": paint, "walk": list(walk), "largest": largest, "names": names, "seq": st.session_state.get(f"{key}/seq", 0),
-        "words": {"look": _("Look"), "brush": _("Brush"), "row": _("row"), "column": _("column"), "best": _("best")},
+        "words": {"look": _("Look"), "brush": _("Brush"), "row": _("row"), "column": _("column"), "best": _("best"),
+                  "click": _("The cells are too small for numbers: click one, and they stand below.")},
         "stamp": f"{stamp}:{len(rows)}:{len(rows[0])}:{is_dark}",
         "colours": {
             "above": theme.on_ground(theme.BLUE, is_dark), "below": theme.on_ground(theme.VERMILLION, is_dark),

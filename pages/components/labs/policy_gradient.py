@@ -32,7 +32,8 @@ def questions() -> list[Question]:
     p = round(float(world.policy[state, 0]), 4)  # as it is shown
     where = _("in {cell}").format(cell=world.state_name(state)) if world.grid else _("of this bandit")
     j = number(float(policy_gradient.returns(world.task, world.policy[None])[0]))
-    n = int(st.session_state.get(setting.key(LAB, "n"), 8))
+    name, usual = ("few", 2) if st.session_state.get(f"{LAB}/part") == "learning" else ("n", 8)
+    n = int(st.session_state.get(setting.key(LAB, name), usual))
     return [
         Number(
             f"{LAB}/score",
@@ -45,7 +46,8 @@ def questions() -> list[Question]:
         ),
         Number(
             f"{LAB}/batch",
-            _("A batch has n = {n} episodes. With how many would the cloud be half as wide (half the standard deviation)?").format(n=n),
+            _("Say a batch has n = {n} episodes. With how many would the cloud of estimates be half as wide (half the standard "
+              "deviation)?").format(n=n),
             4 * n,
             _("The variance falls as 1/n, its root as 1/√n: half the width costs four times the episodes, {n} → {more}. "
               "That is why a better weight is worth more than a larger batch.").format(n=n, more=4 * n),

@@ -207,8 +207,36 @@ def _table(world: World, batch: Batch, found: gradient_estimators.Cloud) -> None
     )
     if world.rewards is not None:
         st.caption(_("On a bandit the learned critic is unbiased too: nothing follows the reward, so V̂ is no more than a baseline."))
+    if words := _more_variance(world, found):
+        st.info(words, icon=":material/trending_up:")
     if batch.n == 1:
         st.info(_("With one episode a batch there are no others: their mean is taken as 0, and it is the same as rewards to go."))
+
+
+def _more_variance(world: World, found: gradient_estimators.Cloud) -> str:
+    """Which refinements measurably raise the variance here, and what of it is measured: larger terms, or terms that cancel less."""
+    plain, squares = found.measured["return"], found.squared
+    errors = {name: math.hypot(m.variance_error, plain.variance_error) for name, m in found.measured.items()}
+    worse = [name for name, m in found.measured.items() if m.variance > plain.variance + 2 * errors[name]]
+    if not worse or plain.variance < estimators.ROUNDING:
+        return ""
+    listed = estimators.names()
+    entries = [
+        f"{listed[name]} {number(found.measured[name].variance / plain.variance, 'share')} "
+        f"({number(squares[name] / squares['return'], 'share')})"
+        for name in worse
+    ]  # fmt: skip
+    words = _(
+        "A refinement may also raise the variance. Here, in per cent of the whole return’s (in brackets the same of Σ‖w·∇log π‖², the "
+        "squares of the single terms): {list}."
+    ).format(list=", ".join(entries))
+    if any(squares[name] > squares["return"] for name in worse):
+        words += " " + _("Where the squares are larger, the refinement takes the weights w away from 0 on the whole.")
+    if any(squares[name] <= squares["return"] for name in worse):
+        words += " " + _("Where the squares are not larger, the terms cancel less.")
+    if world.grid is not None and {"constant", "mean"} & set(worse):
+        words += " " + _("b, and the mean of the others, is one number for all steps of an episode, whatever return a step can expect.")
+    return words
 
 
 def _episode(world: World, batch: Batch, found: gradient_estimators.Cloud) -> None:

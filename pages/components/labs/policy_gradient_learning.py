@@ -37,7 +37,7 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
     )  # fmt: skip
     with right:
         _formula(world, rate)
-        answered = question.guess(_question())
+        answered = question.guess(_question(), made_with)
         if st.button(_("Let them learn"), type="primary", icon=":material/play_arrow:", disabled=not answered, key=f"{LAB}/learn"):
             st.session_state[_FOUND] = (made_with, _learned(world, batch, rate, updates, seeds))
         if not answered:
@@ -56,7 +56,7 @@ def draw(world: World, left: DeltaGenerator, right: DeltaGenerator) -> None:
                 "most that any policy can get."
             )
         )
-        question.reveal(_question(found))
+        question.reveal(_question(found), before)
     st.markdown(f"##### {_('How it ended')}")
     _table(found)
 

@@ -74,10 +74,20 @@ def _numbers(world: World, state: int, action: int, h: float, terms: Floats, mea
         st.latex(rf"\theta={world.logit_name(state, action)},\qquad M(a)=\textstyle\sum_t\gamma^t\,P(s_t=s)\,Q_t(s,a)")
     block(
         rf"\frac{{\partial J}}{{\partial {theta}}}=\sum_a\pi(a)\,{worth}\,\frac{{\partial\log\pi(a)}}{{\partial {theta}}}",
-        rf"\phantom{{x}}={'+'.join(tex(float(term)) for term in terms)}={result(slope)}",
-        rf"\frac{{J({theta}+h)-J({theta}-h)}}{{2h}}=\frac{{{rise}}}{{2\cdot {tex(h)}}}={result(measured)}",
+        *_sum(terms),
+        rf"\phantom{{x}}={result(slope)}",
+        rf"\frac{{J({theta}+h)-J({theta}-h)}}{{2h}}=\frac{{{rise}}}{{2\cdot {tex(h)}}}",
+        rf"\phantom{{x}}={result(measured)}",
         rf"\text{{{_('difference')}}}={result(abs(measured - slope))}",
     )
+
+
+def _sum(terms: Floats) -> list[str]:
+    """A sum on as many lines as it needs, to be aligned at its sign of equality."""
+    written = [tex(float(term)) for term in terms]
+    fit = 2 if any("10^" in term for term in written) else 3
+    lines = ["+".join(written[i : i + fit]) for i in range(0, len(written), fit)]
+    return [rf"\phantom{{x}}={lines[0]}", *(rf"&\quad{{}}+{line}" for line in lines[1:])]
 
 
 def _bracketed(value: float, digits: int) -> str:

@@ -208,27 +208,39 @@ def _explain(world: World) -> None:
                 icon=":material/info:",
             )
         return
-    start = world.task.mdp.start > 0
+    start, cut = world.task.mdp.start > 0, policy_gradient.share_cut(world.task, world.policy)
+    j = number(float(policy_gradient.returns(world.task, world.policy[None])[0]))
     if not mdp.ends(world.task.mdp, world.policy)[start].all():
         words = _(
-            "No way leads to an end from the start: every episode is cut after T = {horizon} actions and returns the same, {j}. The "
-            "gradient is 0; whatever is learned is noise."
-        ).format(horizon=world.task.horizon, j=number(float(policy_gradient.returns(world.task, world.policy[None])[0])))
+            "No way leads to an end from the start: every episode is cut after T = {horizon} actions, and all ways are worth the same, "
+            "{j}. The gradient is 0; whatever is learned is noise."
+        ).format(horizon=world.task.horizon, j=j)
         if world.task.gamma >= 1:
             words += " " + _("Without the cut, γ = 1 would make the return a sum without end, and no J would exist.")
         st.info(words, icon=":material/info:")
         return
-    if size < 1e-3:
-        st.info(
-            _("The policy hardly ever does anything but its favourite action. The gradient is as good as 0 ({size}).").format(
-                size=number(size)
-            ),
-            icon=":material/info:",
+    if policy_gradient.share_cut(world.task, mdp.uniform_policy(world.task.mdp)) > 1 - 1e-12:
+        words = _(
+            "No end lies within T = {horizon} actions of the start: every episode is cut, and all ways are worth the same, {j}. The "
+            "gradient is 0; whatever is learned is noise."
         )
-    cut = policy_gradient.share_cut(world.task, world.policy)
+        st.info(words.format(horizon=world.task.horizon, j=j), icon=":material/info:")
+        return
+    if size < 1e-3:
+        if _sureness(world) > 0.99:
+            words = _("The policy hardly ever does anything but its favourite action. The gradient is as good as 0 ({size}).")
+        else:
+            words = _("The gradient is as good as 0 ({size}): a small change of this policy changes J hardly at all.")
+        st.info(words.format(size=number(size)), icon=":material/info:")
     if cut > 0.3:
         st.info(
             _("{share} of the episodes are cut before they reach an end. They count as they are: J is the return of the first "
               "{horizon} actions.").format(share=number(cut, "share"), horizon=world.task.horizon),
             icon=":material/info:",
         )  # fmt: skip
+
+
+def _sureness(world: World) -> float:
+    """The probability of the favourite action, on average over the steps of an episode."""
+    steps = policy_gradient.visits(world.task, world.policy, discounted=False).sum(0)
+    return float(steps @ world.policy.max(1) / steps.sum())

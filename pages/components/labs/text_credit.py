@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import streamlit as st
@@ -52,7 +53,7 @@ class Paid:
 def draw() -> None:
     st.markdown(_(
         "The model `sums` answers with three digits and its end. PPO can pay for them in two ways: **correct** pays 1 at the last token if "
-        "all is right; **digits** pays a third for each right digit, at the token that wrote it."
+        "all is right; **digits** pays each digit that is right its share, a third where the answer has three, at the token that wrote it."
     ))  # fmt: skip
     ready = question.guess(_asked(None))
     st.button(
@@ -136,7 +137,7 @@ def _side_by_side() -> None:
             live_figure(way_back.figure(way, height=220, scale=SCALE), key=f"mdp/{name}")
             way_back.table(way)
             block(_sum_line(way))
-    st.info(_lesson(paid), icon=":material/lightbulb:")
+    st.info(_lesson(paid, right_answer(prompt) or ""), icon=":material/lightbulb:")
 
 
 def _sum_line(way: WayBack) -> str:
@@ -166,12 +167,26 @@ def _set_answer(answer: str) -> None:
     st.session_state[ANSWER] = answer
 
 
-def _lesson(paid: Paid) -> str:
-    if paid.at_end[-1]:
-        return _("Right: both rewards sum to 1. At the end all of it waits for the last token; per token each digit has its third at once.")
-    if any(paid.by_token):
+def _lesson(paid: Paid, right: str) -> str:
+    """What the two rewards say of the answer. They need not agree: `correct` reads a number, `digits` compares place by place."""
+    share, by_token = number(1 / len(right)), sum(paid.by_token)
+    complete = math.isclose(by_token, 1.0)
+    if paid.at_end[-1] and complete:
         return _(
-            "Wrong at the end is wrong everywhere: every return is 0, also at the digits that were right. Paid per token, the right "
-            "digits earn their thirds, and learning knows which token to blame. The price: somebody must be able to judge single tokens."
+            "Right: both rewards sum to 1. At the end all of it waits for the last token; per token each digit has its {share} at once."
+        ).format(share=share)
+    if paid.at_end[-1]:
+        return _("The number is right, so `correct` pays 1. `digits` compares place by place with {right}, and pays {paid} in all.").format(
+            right=right, paid=number(by_token)
         )
-    return _("No digit is right, and both rewards say the same: nothing. Neither can learn from answers like these alone.")
+    if complete:
+        return _(
+            "All digits of {right} are there, so `digits` pays 1 in all; what follows them earns nothing and loses nothing. But the number "
+            "is wrong: `correct` pays 0, and all its returns are 0."
+        ).format(right=right)
+    if by_token:
+        return _(
+            "Wrong at the end is wrong everywhere: every return is 0, also at the digits that were right. Paid per token, each right "
+            "digit earns its {share}, and learning knows which token to blame. The price: somebody must be able to judge single tokens."
+        ).format(share=share)
+    return _("No digit stands at its place, and both rewards say the same: nothing. Neither can learn from answers like these alone.")

@@ -24,6 +24,8 @@ from rlhf.labs.gridworld import grid_world
 from rlhf.labs.mdp import Floats
 
 EPISODES, RUNS, LAST = 500, 10, 100
+RESOLVED = 1e-12  # a larger difference of two values is no rounding error
+FAINT = 1e-10  # what is to be seen beyond doubt
 
 
 def wave(here: Here) -> None:
@@ -42,7 +44,14 @@ def wave(here: Here) -> None:
         "does the goal’s reward first change the value of the start?"
     )
     question = Choice("grid/wave", text.format(steps=steps), options, 0, "")
-    if not guess(question):
+    if _attenuation(here, steps) < FAINT:
+        words = _(
+            "The goal is {steps} steps away. With γ = {gamma} and a slip of {slip} too little of its reward arrives in sweep {steps} to be "
+            "measured. Raise γ, lower the slip, or paint a shorter way."
+        )
+        st.caption(words.format(steps=steps, gamma=f"{here.rules.gamma:g}", slip=number(here.rules.slip)))
+        return
+    if not guess(question, here.key):
         return
     if st.button(_("Run value iteration"), icon=":material/play_arrow:", key=f"{LAB}/wave/run"):
         st.session_state[f"{LAB}/wave"] = here.key
@@ -51,8 +60,10 @@ def wave(here: Here) -> None:
     heard, values = kept("wave", here.key, lambda: heard_of_goal(here))
     right = 2 if heard is None or heard > steps else 1 if heard == steps else 0
     if heard is None:
-        because = _("Never: the best way does not go there (γ = {gamma}, a goal of {goal}), so its reward changes nothing at the start.")
-        because = because.format(gamma=f"{here.rules.gamma:g}", goal=f"{here.rules.goal:g}")
+        because = _(
+            "In {sweeps} sweeps it did not: V at the start is the same, to 10⁻¹², with a goal of {goal} and one that pays 1 more. The best "
+            "way does not go there, or takes so long that next to nothing of the reward arrives."
+        ).format(sweeps=len(values) - 1, goal=f"{here.rules.goal:g}".replace("-", "−"))
     else:
         because = _(
             "Measured by running it twice, with a goal that pays 1 more the second time: V at the start first differs in sweep {heard}."
@@ -63,7 +74,7 @@ def wave(here: Here) -> None:
             )
         elif heard > steps:
             because += " " + _("One cell a sweep, but the shortest way is not the one worth taking: the news comes by another.")
-    reveal(Choice(question.id, question.text, options, right, because))
+    reveal(Choice(question.id, question.text, options, right, because), here.key)
     _wave_figure(values, heard)
 
 
@@ -71,10 +82,17 @@ def heard_of_goal(here: Here) -> tuple[int | None, Floats]:
     """The first sweep in which the value of a start depends on the goal's reward; and the mean value of the starts, sweep by sweep."""
     rules, mdp = here.rules, here.world.mdp
     richer = grid_world(here.rows, slip=rules.slip, step_cost=rules.step_cost, goal_reward=rules.goal + 1, pit_reward=rules.pit).mdp
-    first, second = (np.array([f.values for f in dp.value_iteration(one, rules.gamma)]) for one in (mdp, richer))
-    both = min(len(first), len(second))
-    differs = np.abs(first[:both] - second[:both])[:, mdp.start > 0].max(1) > 1e-12
+    first, second = (np.array([f.values for f in dp.value_iteration(one, rules.gamma, settled=0.0)]) for one in (mdp, richer))
+    longest = max(len(first), len(second))
+    first, second = (np.concatenate([found, np.repeat(found[-1:], longest - len(found), 0)]) for found in (first, second))
+    differs = np.abs(first - second)[:, mdp.start > 0].max(1) > RESOLVED
     return int(differs.argmax()) if differs.any() else None, first @ mdp.start
+
+
+def _attenuation(here: Here, steps: int) -> float:
+    """What at least arrives at the start of 1 more at the goal, after so many sweeps, if the best way is the shortest."""
+    slip = here.rules.slip
+    return here.rules.gamma ** (steps - 1) * max(1 - slip, slip / 2) ** steps
 
 
 def _wave_figure(values: Floats, heard: int | None) -> None:
@@ -110,8 +128,8 @@ def cliff() -> None:
     """Q-learning and SARSA on Sutton and Barto's cliff (example 6.6), its rewards divided by 100."""
     st.markdown(f"##### {_('Experiment: the walk along the cliff')}")
     text = _(
-        "Both learn on the cliff below (a step costs 0.01, a fall 1) and go on exploring with ε = 0.1. Whose best way leads right along "
-        "the edge?"
+        "Both learn on a cliff of 4 × 12 cells: start and goal are the two ends of the bottom row, and all cells between them are pits. A "
+        "step costs 0.01, a fall 1, and both go on exploring with ε = 0.1. Whose best way leads right along the edge?"
     )
     question = Choice("grid/cliff", text, ["Q-learning", "SARSA", _("Both")], 0, "")
     if not guess(question):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -25,6 +27,7 @@ PLAYER = "episodes"
 MOST = 200  # steps of the player
 COLOURS = {"q_learning": theme.BLUE, "sarsa": theme.ORANGE}
 BINS = 150  # points of the curve of returns
+FLOOR = 1e-12  # of the log axis: what is below is rounding
 
 
 @dataclass
@@ -185,11 +188,14 @@ def _distances(course: Course, at: int, best: Floats | str) -> None:
     lines.append((_("SARSA ↔ Q of its own policy"), course.to_own, COLOURS["sarsa"], "dot"))
     for name, y, colour, dash in lines:
         figure.scatter(
-            x=x, y=y[: at + 1], name=name, mode="lines",
+            x=x, y=[v if v > FLOOR else None for v in y[: at + 1]], name=name, mode="lines",
             line={"color": theme.on_ground(colour, is_dark), "width": 3 if name.startswith("SARSA ↔ Q*") else 2, "dash": dash},
             hovertemplate="%{x}: %{y:.3g}<extra></extra>",
         )  # fmt: skip
-    figure.lay_out(yaxis={"type": "log", "exponentformat": "power", "nticks": 5})
+    seen = [v for _name, y, _colour, _dash in lines for v in y[: at + 1] if np.isfinite(v) and v > FLOOR]
+    figure.lay_out(yaxis={"type": "log", **_ticks(min(seen, default=1.0), max(seen, default=1.0))})
+    if not at:
+        _invite(figure)
     live_figure(figure, key=f"{LAB}/distances")
     st.caption(
         _(
@@ -222,15 +228,37 @@ def _returns(here: Here, course: Course, at: int, best: Floats | str) -> None:
             line={"color": colour, "width": 2},
             hovertemplate="%{x:.0f}: %{y:.3g}<extra></extra>",
         )
-    if not isinstance(best, str):
+    if episodes and not isinstance(best, str):
         exact = float(here.world.mdp.start @ best.max(1))
         line = {"color": theme.muted(is_dark), "width": 1, "dash": "dot"}
         ends = [0, max(episodes, 1)]
         figure.scatter(
             x=ends, y=[exact, exact], name=_("V* at the start"), mode="lines", line=line, hovertemplate="%{y:.3g}<extra></extra>"
         )
+    if not episodes:
+        _invite(figure)
     live_figure(figure, key=f"{LAB}/returns")
-    st.caption(_("Σ γᵗ·r from the start, exploring included; thick: smoothed. On average both stay below V*, as exploring costs."))
+    words = _("Σ γᵗ·r from the start, exploring included; thick: smoothed.")
+    if episodes and not isinstance(best, str):
+        words += " " + _("Dotted: V*, the most that a policy can expect.")
+        ended = here.world.mdp.terminal
+        if not all(ended[course.latest[name].last[:episodes]].all() for name in td.ALGORITHMS):
+            words += " " + _("An episode that was cut off counts only what it was paid until then, which may be more than V*.")
+    st.caption(words)
+
+
+def _invite(figure: Plot) -> None:
+    """In the place of axes that mean nothing yet."""
+    figure.words(0.5, 0.5, _("Press Step or Play."), xref="paper", yref="paper")
+    figure.lay_out(xaxis={"visible": False}, yaxis={"visible": False}, showlegend=False)
+
+
+def _ticks(low: float, high: float) -> dict[str, list[Any]]:
+    """Of a log axis, written out: 1, 2 and 5 of every power of ten; over more than two powers these alone, eight at most."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    digits = (1, 2, 5) if high <= 100 * low else (1,)
+    places = [m * 10.0**p for p in range(first, last + 1, 1 + (last - first) // 8) for m in digits]
+    return {"tickvals": places, "ticktext": [f"{place:g}" for place in places]}
 
 
 def _empty() -> Plot:

@@ -50,7 +50,7 @@ def draw(here: Here) -> None:
     values_bellman.draw(here, frame.values, policy, _("the random policy") if random else _("the policy under evaluation"))
     left, right = st.columns(2, gap="large")
     with left:
-        _residuals(course, frame, here.rules.gamma)
+        _residuals(course, frame, here.rules.gamma, method)
     with right:
         values_experiments.wave(here)
 
@@ -152,7 +152,7 @@ def _sentence(course: Course, frame: dp.Frame, method: str) -> str:
     return words
 
 
-def _residuals(course: Course, frame: dp.Frame, gamma: float) -> None:
+def _residuals(course: Course, frame: dp.Frame, gamma: float, method: str) -> None:
     """Residual, its bound and the distance to the exact values, up to the frame shown, on a log axis as long as the whole course."""
     st.markdown(f"##### {_('How fast it settles')}")
     is_dark = theme.dark()
@@ -187,7 +187,12 @@ def _residuals(course: Course, frame: dp.Frame, gamma: float) -> None:
         figure.words(0.5, 0.5, _("Press Step or Play."), xref="paper", yref="paper")
     live_figure(figure, key=f"{LAB}/residuals")
     if gamma < 1:
-        words = _("Each sweep shrinks the change by at least γ = {gamma}. A line that stops has reached 0, which a log axis cannot show.")
-        st.caption(words.format(gamma=f"{gamma:g}"))
+        if method == "policy":
+            words = _("Between two improvements a sweep changes at most γ = {gamma} times what the one before it did; the first after an "
+                      "improvement may change more.")  # fmt: skip
+        else:
+            words = _("A sweep changes at most γ = {gamma} times what the one before it did.")
+        stops = _("A line that stops has reached 0, which a log axis cannot show.")
+        st.caption(f"{words.format(gamma=f'{gamma:g}')} {stops}")
     else:
         st.caption(_("With γ = 1 the bound promises nothing: that it settles at all is owed to the ends of the episodes."))

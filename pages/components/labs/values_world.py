@@ -68,6 +68,7 @@ def names() -> dict[str, str]:
 
 def controls() -> Rules:
     """Presets and rules."""
+    _tell_unreadable()
     with st.container(horizontal=True, gap="small"):
         for preset, words in names().items():
             st.button(words, key=f"{LAB}/preset/{preset}", on_click=use, args=(preset,))
@@ -120,6 +121,7 @@ def use(preset: str) -> None:
 def set_map(rows: tuple[str, ...]) -> None:
     """In a callback; the boards in the browser take it over."""
     st.session_state[f"{LAB}/map"] = rows
+    st.session_state.pop(f"{LAB}/unreadable", None)
     st.session_state[f"{LAB}/stamp"] = st.session_state.get(f"{LAB}/stamp", 0) + 1
     st.session_state[f"{LAB}/selected"] = None
 
@@ -135,6 +137,22 @@ def map_rows() -> tuple[str, ...]:
             rows = CLASSIC
         st.session_state[f"{LAB}/map"] = rows
     return st.session_state[f"{LAB}/map"]
+
+
+def _tell_unreadable() -> None:
+    """Says that the map in the link is none, before ``map_rows`` takes the classic in its place, and until another is painted."""
+    state, linked = f"{LAB}/unreadable", str(st.query_params.get(setting.key(LAB, "map"), ""))
+    if linked and f"{LAB}/map" not in st.session_state:
+        try:
+            grid_world(tuple(linked.translate(_FROM_LINK).split("-")))
+        except ConfigError:
+            st.session_state[state] = True
+    if st.session_state.get(state) and st.session_state.get(f"{LAB}/map", CLASSIC) == CLASSIC:
+        words = _(
+            "The map in the link cannot be used, so this is Russell and Norvig’s 4×3. A map has rows of one length with “-” between them, "
+            "at most {largest} × {largest} cells of the kinds . S w G X, and one cell at least that is free."
+        )
+        st.info(words.format(largest=LARGEST), icon=":material/link_off:")
 
 
 def current(rules: Rules) -> Here:
