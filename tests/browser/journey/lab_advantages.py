@@ -17,10 +17,10 @@ def visit(page) -> None:
     bar.focus()
     page.keyboard.press("PageUp")
     expect(bar).to_have_attribute("aria-valuenow", "0.5")
+    expect(page).to_have_url(re.compile(r"gae\.rewards=0%2C0\.5"))  # Streamlit writes a link whole: two changes at once, and one is lost
     body.locator(".st-key-gae-lambda input").focus()
     page.keyboard.press("Home")
-    expect(page).to_have_url(re.compile(r"gae\.lambda=0&"))
-    expect(page).to_have_url(re.compile(r"gae\.rewards=0%2C0\.5"))
+    expect(page).to_have_url(re.compile(r"gae\.lambda=0(&|$)"))
     answer = page.locator(".st-key-q-gae-delta input")
     answer.fill(f"{0.5 + 0.9 * 0.35 - 0.4:.3f}")
     answer.press("Enter")
