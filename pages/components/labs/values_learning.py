@@ -254,9 +254,10 @@ def _invite(figure: Plot) -> None:
 
 
 def _ticks(low: float, high: float) -> dict[str, list[Any]]:
-    """Of a log axis, written out: 1, 2 and 5 of every power of ten; over more than two powers these alone, eight at most."""
+    """Of a log axis, written out: 1, 2 and 5 of every power of ten; on a short stretch all digits, over more than two powers only these,
+    eight at most."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    digits = (1, 2, 5) if high <= 100 * low else (1,)
+    digits = range(1, 10) if high <= 4 * low else (1, 2, 5) if high <= 100 * low else (1,)
     places = [m * 10.0**p for p in range(first, last + 1, 1 + (last - first) // 8) for m in digits]
     return {"tickvals": places, "ticktext": [f"{place:g}" for place in places]}
 
