@@ -52,7 +52,13 @@ def went_back() -> bool:
 def written(param: str, key: str, value: str, unwritten: str = "") -> None:
     """After it is drawn: put its value into the link; ``unwritten`` is left out."""
     st.session_state[f"{key}/linked"] = value
-    if value == unwritten:
+    put(param, "" if value == unwritten else value)
+
+
+def put(param: str, value: str) -> None:
+    """A value into the link; "" takes the parameter out. Nothing is sent where it stands there already: each writing is an entry in the
+    browser's history."""
+    if not value:
         st.query_params.pop(param, None)
     elif st.query_params.get(param) != value:
         st.query_params[param] = value

@@ -47,3 +47,18 @@ def test_back_takes_the_map_from_the_link(monkeypatch):
     at.query_params.clear()
     at.run()
     assert at.session_state["grid/map"] == before and not at.exception
+
+
+def test_what_stands_in_the_link_is_not_written_again(monkeypatch):
+    """Each writing is an entry in the browser's history."""
+    written = []
+
+    class Link(dict):
+        def __setitem__(self, name, value):
+            written.append((name, value))
+            super().__setitem__(name, value)
+
+    monkeypatch.setattr(link.st, "query_params", Link())
+    for value in ("1", "1", "2", ""):
+        link.put("a", value)
+    assert written == [("a", "1"), ("a", "2")] and not link.st.query_params

@@ -108,11 +108,8 @@ def _take(lab: str, name: str, low: float, high: float) -> None:
 
 
 def _put_in_link(key: str, values: Sequence[float], default: Sequence[float]) -> None:
-    written = ",".join(f"{value:g}" for value in values)
-    if list(values) == [float(value) for value in default]:
-        st.query_params.pop(key, None)
-    elif st.query_params.get(key) != written:
-        st.query_params[key] = written
+    usual = list(values) == [float(value) for value in default]
+    link.put(key, "" if usual else ",".join(f"{value:g}" for value in values))
 
 
 def _ticks(low: float, high: float) -> list[float]:

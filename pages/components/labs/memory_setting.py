@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from pages.components import link
 from pages.components.i18n import _
 from pages.components.labs import setting
 from pages.components.model_choice import MODEL, SHOWN
@@ -99,7 +100,7 @@ def _model() -> tuple[Architecture, str]:
     chosen = setting.choice(LAB, "model", _("Model"), names, help=help_words)
     if chosen == "config":
         return _pasted(), _("the pasted model")
-    st.query_params.pop(SIZES, None)
+    link.put(SIZES, "")
     if chosen == "numbers":
         return _numbers(), _("this model")
     if chosen == "loaded":
@@ -132,15 +133,19 @@ def _pasted() -> Architecture:
         st.caption(_("These sizes came with the link. Paste a config.json for others."))
     else:
         raise ConfigError("There is no config yet.", "Paste the config.json of a model, as it stands on its page on the Hub.")
-    st.session_state[SIZES] = st.query_params[SIZES] = architecture.in_a_line(found)
+    st.session_state[SIZES] = architecture.in_a_line(found)
+    link.put(SIZES, st.session_state[SIZES])
     return found
 
 
 def _parsed(text: str) -> Architecture:
     """A text that cannot be read leaves no older sizes in the link."""
-    st.query_params.pop(SIZES, None)
-    st.session_state.pop(SIZES, None)
-    return architecture.parse(text)
+    try:
+        return architecture.parse(text)
+    except ConfigError:
+        link.put(SIZES, "")
+        st.session_state.pop(SIZES, None)
+        raise
 
 
 def _numbers() -> Architecture:

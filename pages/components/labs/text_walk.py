@@ -106,10 +106,7 @@ def remember(scene: Scene, here: Walk) -> None:
         _drop(here, leaf)
     written = ",".join(map(str, here.at))
     st.session_state[LINKED] = written
-    if not written:
-        st.query_params.pop(TOKENS, None)
-    elif st.query_params.get(TOKENS) != written:
-        st.query_params[TOKENS] = written
+    link.put(TOKENS, written)
 
 
 def _drop(here: Walk, leaf: Tokens) -> None:

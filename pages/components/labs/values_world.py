@@ -16,6 +16,7 @@ from rlhf.labs import frozen_lake
 from rlhf.labs.gridworld import FREE, LARGEST, START, WALL, GridWorld, grid_world
 
 LAB = "grid"
+UNREADABLE = f"{LAB}/unreadable"
 SLIPS = ("0", "0.05", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "2/3", "0.8", "1")
 CLASSIC = ("...G", ".#.X", "S...")
 CLIFF = ("." * 12,) * 3 + ("S" + "X" * 10 + "G",)
@@ -121,7 +122,7 @@ def use(preset: str) -> None:
 def set_map(rows: tuple[str, ...]) -> None:
     """In a callback; the boards in the browser take it over."""
     st.session_state[f"{LAB}/map"] = rows
-    st.session_state.pop(f"{LAB}/unreadable", None)
+    st.session_state.pop(UNREADABLE, None)
     st.session_state[f"{LAB}/stamp"] = st.session_state.get(f"{LAB}/stamp", 0) + 1
     st.session_state[f"{LAB}/selected"] = None
 
@@ -134,20 +135,15 @@ def map_rows() -> tuple[str, ...]:
         try:
             grid_world(rows)
         except ConfigError:
+            st.session_state[UNREADABLE] = bool(linked)
             rows = CLASSIC
         st.session_state[f"{LAB}/map"] = rows
     return st.session_state[f"{LAB}/map"]
 
 
 def _tell_unreadable() -> None:
-    """Says that the map in the link is none, before ``map_rows`` takes the classic in its place, and until another is painted."""
-    state, linked = f"{LAB}/unreadable", str(st.query_params.get(setting.key(LAB, "map"), ""))
-    if linked and f"{LAB}/map" not in st.session_state:
-        try:
-            grid_world(tuple(linked.translate(_FROM_LINK).split("-")))
-        except ConfigError:
-            st.session_state[state] = True
-    if st.session_state.get(state) and st.session_state.get(f"{LAB}/map", CLASSIC) == CLASSIC:
+    """Says that the map in the link is none and the classic stands in its place, until another is painted."""
+    if map_rows() == CLASSIC and st.session_state.get(UNREADABLE):
         words = _(
             "The map in the link cannot be used, so this is Russell and Norvig’s 4×3. A map has rows of one length with “-” between them, "
             "at most {largest} × {largest} cells of the kinds . S w G X, and one cell at least that is free."
@@ -158,7 +154,7 @@ def _tell_unreadable() -> None:
 def current(rules: Rules) -> Here:
     """The world as it is painted. ConfigError where no free cell is left."""
     rows = map_rows()
-    _put_in_link("map", "-".join(rows).translate(_IN_LINK), rows == CLASSIC)
+    link.put(setting.key(LAB, "map"), "" if rows == CLASSIC else "-".join(rows).translate(_IN_LINK))
     lake = next((name for name, known in frozen_lake.MAPS.items() if known == rows), "")
     amounts = {"slip": rules.slip, "step_cost": rules.step_cost, "goal_reward": rules.goal, "pit_reward": rules.pit}
     world = kept("world", (rows, rules), lambda: frozen_lake.frozen_lake(lake, **amounts) if lake else grid_world(rows, **amounts))
@@ -174,7 +170,7 @@ def _selected(rows: tuple[str, ...]) -> grid_board.Place:
     if chosen is None or chosen[0] >= len(rows) or chosen[1] >= len(rows[0]):
         chosen = first
     st.session_state[state] = chosen
-    _put_in_link("cell", f"{chosen[0] + 1}.{chosen[1] + 1}", chosen == first)
+    link.put(setting.key(LAB, "cell"), "" if chosen == first else f"{chosen[0] + 1}.{chosen[1] + 1}")
     return chosen
 
 
@@ -187,14 +183,6 @@ def _place(text: str) -> grid_board.Place | None:
     row, _sep, column = text.partition(".")
     whole = row.isdecimal() and column.isdecimal() and len(text) <= 5 and int(row) and int(column)
     return (int(row) - 1, int(column) - 1) if whole else None
-
-
-def _put_in_link(name: str, written: str, default: bool) -> None:
-    key = setting.key(LAB, name)
-    if default:
-        st.query_params.pop(key, None)
-    elif st.query_params.get(key) != written:
-        st.query_params[key] = written
 
 
 def take(board: str) -> None:
