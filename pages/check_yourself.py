@@ -5,10 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.components.i18n import _
-from pages.components.labs import check_yourself, contents, question
+from pages.components.labs import check_yourself, contents, progress, question
 from pages.components.labs.frame import STYLE
 
 st.html(STYLE + question.STYLE)
+progress.sync("quiz")
 st.title(_("Check yourself"), anchor=False)
 st.markdown(
     _(

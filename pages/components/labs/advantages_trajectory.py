@@ -33,7 +33,7 @@ def draw() -> None:
             by_delta = setting.choice(LAB, "pieces", _("Aₜ is made of"), kinds) == "delta"
         figure = figures.stack(made, by_delta, t)
         live_figure(figure, key="gae/stack", on_click=_clicked)
-        _in_numbers(made, t)
+        _in_numbers(made, by_delta, t)
     _beside(made, t)
 
 
@@ -91,20 +91,22 @@ def _clicked() -> None:
         st.session_state[f"{setting.key(LAB, 't')}/chosen"] = str(round(x))  # one that there is not is dropped by the choice
 
 
-def _in_numbers(made: Trajectory, t: int) -> None:
-    """The formulas for step t with everything put in, then each of their terms in a table."""
+def _in_numbers(made: Trajectory, by_delta: bool, t: int) -> None:
+    """The formulas for step t with everything put in, for the pieces that are drawn; then the terms of both sums in a table."""
     rest = len(made) - t
     surprises, decay = made.deltas[t:], made.gamma * made.lam
     weights, ahead = ae.n_step_weights(rest, made.lam), made.n_step[t, :rest]
     put_in = rf"{tex(made.rewards[t])}+{tex(made.gamma)}\cdot{tex(made.next_value(t))}-{tex(made.critic[t])}"
-    by_delta = [rf"{tex(decay**step)}\cdot{tex(surprise)}" for step, surprise in enumerate(surprises)]
-    by_n = [rf"{tex(weight)}\cdot{tex(value)}" for weight, value in zip(weights, ahead, strict=True)]
+    if by_delta:
+        terms = [rf"{tex(decay**step)}\cdot{tex(surprise)}" for step, surprise in enumerate(surprises)]
+        formula = rf"\sum_l(\gamma\lambda)^l\,\delta_{{{t}+l}}"
+    else:
+        terms = [rf"{tex(weight)}\cdot{tex(value)}" for weight, value in zip(weights, ahead, strict=True)]
+        formula = rf"\sum_n w_n\,A^{{(n)}}_{{{t}}}"
     after = f"V_{{{t + 1}}}" if t + 1 < len(made) else "V_T"
-    total = result(float(made.advantages[t]))
     block(
         rf"\delta_{{{t}}}=r_{{{t}}}+\gamma {after}-V_{{{t}}}={put_in}={result(float(surprises[0]))}",
-        rf"A_{{{t}}}=\textstyle\sum_l(\gamma\lambda)^l\,\delta_{{{t}+l}}={_sum(by_delta)}={total}",
-        rf"A_{{{t}}}=\textstyle\sum_n w_n\,A^{{(n)}}_{{{t}}}={_sum(by_n)}={total}",
+        rf"A_{{{t}}}=\textstyle{formula}={_sum(terms)}={result(float(made.advantages[t]))}",
     )
     opened = st.expander(_("Every term of A_{t}").format(t=t), icon=":material/table_rows:", key="gae/terms", on_change="rerun")
     if opened.open:  # a table that nobody sees would make every slider wait

@@ -18,7 +18,7 @@ def body() -> None:
         interview.draw(listed)
     else:
         challenge_list.draw()
-    progress.sync("quiz")
+    progress.tell()
 
 
 def _progress(questions: set[str]) -> None:

@@ -18,6 +18,7 @@ from pages.components.text import plain
 
 STYLE = """
 <style>
+[class*="st-key-labs-progress-"] { display: none; }
 .st-key-lab .katex-display { overflow-x: auto; overflow-y: hidden; margin: 0.3em 0; padding-block: 0.25rem; }
 @media (max-width: 1000px) {
   .st-key-lab-body [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]) { flex-direction: column; }
@@ -48,6 +49,7 @@ class Lab:
 def draw(lab: Lab, body: Callable[[], None]) -> None:
     """The whole page."""
     st.html(STYLE + QUESTION_STYLE)
+    progress.sync(lab.name)
     st.title(lab.title, anchor=False)
     st.markdown(lab.lead)
     with st.container(key="lab"):
@@ -74,7 +76,7 @@ def _with_questions(lab: Lab, body: Callable[[], None]) -> None:
         st.markdown(f"##### {_('Check yourself')}")
         for question in questions:
             ask(question)
-    progress.sync(lab.name)
+    progress.tell()
 
 
 def _where_to_go(lab: Lab) -> None:

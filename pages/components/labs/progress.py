@@ -16,6 +16,7 @@ from streamlit.components.v2 import component
 SOLVED = "labs/solved"
 SINCE = "labs/since"
 FRESH = "labs/fresh"
+TOLD = "labs/told"  # what the browser was told last
 MOST = 500
 LATEST = 10**14  # of ``since``, in ms
 _ID = re.compile(r"[a-z0-9_/-]{1,60}")
@@ -50,13 +51,21 @@ def forget() -> None:
 
 
 def sync(page: str) -> None:
-    """Exchange what is solved with the browser's storage; drawn once on each page of the labs, invisible.
-
-    Each page has a component of its own: one that came with another page's fragment would go on sending to that fragment, which is gone.
-    """
+    """Exchange what is solved with the browser's storage; drawn once on each page of the labs, invisible, and before the lab's fragment:
+    in it every slider would wait for it. ``tell`` is for what is solved in the fragment."""
     key = f"labs-progress-{page}"
-    data = {"solved": sorted(solved())[:MOST], "since": st.session_state.get(SINCE, 0)}
-    _component(key=key, data=data, on_progress_change=lambda: take((st.session_state.get(key) or {}).get("progress")))
+    st.session_state[TOLD] = _known()
+    _component(key=key, data=_known(), on_progress_change=lambda: take((st.session_state.get(key) or {}).get("progress")))
+
+
+def tell() -> None:
+    """At the end of the fragment: run the whole page, with ``sync`` in it, if something was solved since the browser was told."""
+    if _known() != st.session_state.get(TOLD):
+        st.rerun()
+
+
+def _known() -> dict[str, Any]:
+    return {"solved": sorted(solved())[:MOST], "since": st.session_state.get(SINCE, 0)}
 
 
 def take(sent: Any) -> None:
