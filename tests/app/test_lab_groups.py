@@ -47,6 +47,12 @@ def test_the_question_is_about_the_bars_on_the_screen_and_right_with_the_printed
     assert any("Right." in str(s.value) for s in at.success)
 
 
+def test_on_a_part_without_bars_the_question_is_about_those_of_the_link():
+    at = open_page("lab_groups", **{"grp.part": "difficulty", "grp.size": "3", "grp.rewards": "1,0.5,-1"})
+    asked = next(q for q in at.number_input if q.key == "question/grp/rloo")
+    assert "answer a earned 1, the other 2 on average −0.25" in asked.label
+
+
 def test_a_guess_counts_only_for_the_settings_it_was_made_for():
     at = open_page("lab_groups", **{"grp.part": "size", "grp.p": "0.5", "grp.size": "2"})
     at.radio(key="question/grp/nothing").set_value(3).run()  # exactly half of them

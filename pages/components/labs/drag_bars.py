@@ -44,8 +44,9 @@ def drag_bars(
     ``colours``: of the palette, one for all or one each. ``set_bars`` moves them from a callback.
     """
     st.caption(title)
-    values = _values(lab, name, default, low, high)
+    values = bar_values(lab, name, default, low=low, high=high)
     key = setting_key(lab, name)
+    st.session_state[f"{key}/values"] = values
     _put_in_link(key, values, default)
     shades = [colours] * len(values) if isinstance(colours, str) else list(colours)
     meta = st.session_state.setdefault(f"{key}/meta", {"seq": 0, "stamp": 0})
@@ -66,16 +67,14 @@ def set_bars(lab: str, name: str, values: Sequence[float]) -> None:
     meta["stamp"] += 1
 
 
-def _values(lab: str, name: str, default: Sequence[float], low: float, high: float) -> list[float]:
-    """From the session; else from the link; else the default, as many as the default has and within the limits."""
-    state = f"{setting_key(lab, name)}/values"
-    known = st.session_state.get(state)
+def bar_values(lab: str, name: str, default: Sequence[float], *, low: float, high: float) -> list[float]:
+    """Where the bars stand, also before they are drawn: from the session; else from the link; else the default; as many as the default
+    has and within the limits."""
+    known = st.session_state.get(f"{setting_key(lab, name)}/values")
     if known is None or link.went_back():
         known = _numbers(str(st.query_params.get(setting_key(lab, name), "")).split(","))
     values = [*known, *default[len(known) :]][: len(default)]
-    values = [min(high, max(low, float(value))) for value in values]
-    st.session_state[state] = values
-    return values
+    return [min(high, max(low, float(value))) for value in values]
 
 
 def _numbers(texts: Sequence[Any]) -> list[float]:

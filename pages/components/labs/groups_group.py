@@ -10,7 +10,7 @@ import streamlit as st
 from pages.components import theme
 from pages.components.i18n import _
 from pages.components.labs import setting
-from pages.components.labs.drag_bars import drag_bars, set_bars
+from pages.components.labs.drag_bars import bar_values, drag_bars, set_bars
 from pages.components.labs.live_figure import live_figure
 from pages.components.labs.plot import Plot
 from pages.components.latex import TICK, block, result, tex
@@ -54,10 +54,9 @@ def default_rewards(size: int) -> list[float]:
 def current() -> tuple[Floats, int]:
     """The rewards that are set, in whichever part, and the answer whose numbers are shown."""
     size = int(st.session_state.get(setting.key(LAB, "size"), 6))
-    kept = st.session_state.get(f"{setting.key(LAB, 'rewards')}/values", [])[:size]
     chosen = str(st.session_state.get(f"{setting.key(LAB, 'answer')}/chosen", "a"))
     names = letters(size)
-    return np.array([*kept, *default_rewards(size)[len(kept) :]]), names.index(chosen) if chosen in names else 0
+    return np.array(bar_values(LAB, "rewards", default_rewards(size), low=-LIMIT, high=LIMIT)), names.index(chosen) if chosen in names else 0
 
 
 def _default_others(size: int) -> list[float]:
