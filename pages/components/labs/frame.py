@@ -20,6 +20,7 @@ STYLE = """
 <style>
 [class*="st-key-labs-progress-"] { display: none; }
 .st-key-lab .katex-display { overflow-x: auto; overflow-y: hidden; margin: 0.3em 0; padding-block: 0.25rem; }
+@media (max-width: 640px) { .st-key-lab .katex-display > .katex { font-size: 0.95em; } }
 @media (max-width: 1000px) {
   .st-key-lab-body [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]) { flex-direction: column; }
   .st-key-lab-body [data-testid="stHorizontalBlock"] > [data-testid="stColumn"] { width: 100%; flex: 1 1 auto; min-width: 0; }

@@ -85,6 +85,11 @@ def reset(lab: str, name: str = "play") -> None:
     st.session_state.pop(f"{lab}/playing", None)
 
 
+def begin(lab: str, name: str = "play") -> None:
+    """Play from the first frame, before ``player`` is drawn: what was just computed shows itself."""
+    _start(lab, name, 0)
+
+
 def _go(lab: str, name: str, frame: int) -> None:
     st.session_state[f"{lab}/{name}"] = frame
     st.session_state.pop(f"{lab}/playing", None)

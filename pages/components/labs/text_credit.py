@@ -136,15 +136,15 @@ def _side_by_side() -> None:
             st.markdown(f"**{_('At the end: `correct`') if name == 'correct' else _('Per token: `digits`')}**")
             live_figure(way_back.figure(way, height=220, scale=SCALE), key=f"mdp/{name}")
             way_back.table(way)
-            block(_sum_line(way))
+            block(*_sum_lines(way))
     st.info(_lesson(paid, right_answer(prompt) or ""), icon=":material/lightbulb:")
 
 
-def _sum_line(way: WayBack) -> str:
-    """G_0 as a sum, with the terms that are not 0."""
+def _sum_lines(way: WayBack) -> list[str]:
+    """G_0 as a sum, then with the terms that are not 0."""
     terms = [tex(reward) if t == 0 else rf"{way.gamma:g}^{{{t}}}\cdot{tex(reward)}" for t, reward in enumerate(way.rewards) if reward]
     value = result(float(way.returns[0]))
-    return rf"G_0=\textstyle\sum_t\gamma^t r_t={'+'.join(terms)}={value}" if terms else r"G_0=\textstyle\sum_t\gamma^t r_t=0"
+    return [r"G_0=\textstyle\sum_t\gamma^t r_t", f"={'+'.join(terms)}={value}" if terms else "=0"]
 
 
 def _presets(prompt: str) -> None:
