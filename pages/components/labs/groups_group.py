@@ -56,7 +56,8 @@ def current() -> tuple[Floats, int]:
     size = int(st.session_state.get(setting.key(LAB, "size"), 6))
     chosen = str(st.session_state.get(f"{setting.key(LAB, 'answer')}/chosen", "a"))
     names = letters(size)
-    return np.array(bar_values(LAB, "rewards", default_rewards(size), low=-LIMIT, high=LIMIT)), names.index(chosen) if chosen in names else 0
+    rewards = bar_values(LAB, "rewards", default_rewards(size), low=-LIMIT, high=LIMIT)
+    return np.array(rewards), names.index(chosen) if chosen in names else 0
 
 
 def _default_others(size: int) -> list[float]:
