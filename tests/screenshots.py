@@ -84,7 +84,7 @@ def labs(camera: Camera) -> None:
     main_area.get_by_text("TRPO", exact=True).first.click()
     main_area.get_by_role("button", name="Step").click()
     camera.settle(1.0)
-    camera.take("lab_trust_region", 1250)
+    camera.take("lab_trust_region", 1480)
 
 
 def main() -> None:
