@@ -7,7 +7,8 @@ import streamlit as st
 from pages.components import hacking, hacking_study
 from pages.components.hacking_study import SHOWN, Settings
 from pages.components.i18n import _
-from pages.components.text import plain
+from pages.components.link import put
+from pages.components.text import plain, told_apart
 from rlhf import runs
 from rlhf.overoptimisation import RULE, STEPS
 
@@ -16,7 +17,7 @@ def proxies() -> dict[str, str]:
     """What can be trained on: a rule that leaves something out, or a reward model of this app for the story model."""
     found = {RULE: _("a rule: sad words count")}
     trained = [run for run in runs.list_runs() if run.algorithm == "reward_model" and run.model == "story" and run.checkpoints()]
-    return found | {run.id: _("the reward model {name}").format(name=run.name) for run in trained}
+    return found | told_apart({run.id: _("the reward model {name}").format(name=run.name) for run in trained})
 
 
 st.title(_("When the reward is fooled"), anchor=False)
@@ -37,7 +38,7 @@ with left:
     rate = st.select_slider(
         _("Learning rate"), [5e-5, 1e-4, 2e-4, 3e-4], 3e-4, format_func=lambda v: f"{v:g}", key="hacking/rate", persist_state="session"
     )
-    steps = st.number_input(_("Steps"), 10, 300, STEPS, 10, key="hacking/steps-wanted", persist_state="session")
+    steps = st.slider(_("Steps"), 10, 300, STEPS, 10, key="hacking/steps-wanted", persist_state="session")
     seed = st.number_input(_("Seed"), 0, 10_000, 0, key="hacking/seed", persist_state="session")
     settings = Settings(str(proxy), float(beta), float(rate), int(steps), int(seed))
     name = _("β {beta:g}, rate {rate:g}, seed {seed}").format(beta=beta, rate=rate, seed=seed)
@@ -51,19 +52,19 @@ with left:
 with right:
     with st.expander(_("Compare several runs: what does a hack depend on?"), icon=":material/stacked_line_chart:"):
         hacking_study.draw(settings, names[settings.proxy])
-    known = {run.id: run.name for run in hacking.watched()}
+    known = told_apart({run.id: run.name for run in hacking.watched()})
     if not known:
         with st.container(border=True):
             words = _("**No run yet.** Start one, and see whether the gold reward follows the one that is trained on.")
             st.markdown(words)
     else:
-        linked = st.session_state.get(SHOWN) or (st.query_params.get("runs") or "").split(",")
-        st.session_state[SHOWN] = [run_id for run_id in linked if run_id in known] or list(known)[:1]
+        wanted = st.session_state.get(SHOWN, (st.query_params.get("runs") or "").split(","))
+        if wanted:  # an empty choice is one, too
+            st.session_state[SHOWN] = [run_id for run_id in wanted if run_id in known] or list(known)[:1]
         chosen = st.multiselect(_("Runs"), list(known), format_func=lambda name: known[name], key=SHOWN, persist_state="session")
-        st.query_params["runs"] = ",".join(chosen)
+        put("runs", ",".join(chosen))
         if chosen:
-            hacking.draw(chosen)
-            hacking.samples(chosen)
+            hacking.draw({run_id: known[run_id] for run_id in chosen})
 st.caption(
     _("After Gao et al. 2022, [Scaling laws for reward model overoptimization](https://arxiv.org/abs/2210.10760). ")
     + _("A hack is never promised: each verdict is read off its run.")

@@ -6,6 +6,7 @@ import streamlit as st
 
 from pages.components import road
 from pages.components.i18n import _
+from pages.components.link import arrived, written
 from pages.components.text import show_error
 from rlhf.errors import PlaygroundError
 
@@ -26,14 +27,14 @@ STAGES = {
     "blind": (_("4 · Blind vote"), road.stage_blind),
 }
 first_open = next(name for name, finished in done.items() if not finished)
-if "road/stage" not in st.session_state:
-    linked = st.query_params.get("stage")
-    st.session_state["road/stage"] = linked if linked in STAGES else first_open
+arrived([first_open, *STAGES], "stage", "road/stage")
 stage = st.segmented_control(
     _("Stage"), list(STAGES), required=True, key="road/stage", label_visibility="collapsed",
     format_func=lambda name: STAGES[name][0] + (" :material/check:" if done[name] else ""),
 )  # fmt: skip
-st.query_params["stage"] = str(stage)
+written("stage", "road/stage", str(stage), first_open)
+for message in road.gone():
+    st.warning(message, icon=":material/search_off:")
 with st.container(border=True):
     try:
         STAGES[str(stage)][1](kept)

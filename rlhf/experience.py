@@ -162,7 +162,7 @@ class Collector:
                         "reward": round(experience.scored[i].total, 6),
                         "reward_parts": {k: round(v, 6) for k, v in experience.scored[i].parts.items()},
                         **({"gold": round(experience.gold[i].total, 6)} if experience.gold else {}),
-                        **({"advantage": round(means[i], 6)} if means else {}),
+                        **({"advantage": round(means[i], 5)} if means else {}),
                         "finished": bool(rollout.finished[i]),
                         "tokens": details,
                     }

@@ -72,7 +72,7 @@ class SimulatedRater:
 
 
 def _term(term: RewardTerm) -> str:
-    options = ", ".join(f"{name} {value}" for name, value in term.options.items())
+    options = ", ".join(f"{name} {' '.join(map(str, v)) if isinstance(v, list | tuple) else v}" for name, v in term.options.items())
     weight = "" if term.weight == 1 else f"{term.weight:g} × "
     return weight + term.name + (f" ({options})" if options else "")
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
+from streamlit.components.v2 import component
 
 from pages.components import algorithm_setup, config_form, data_editor, reward_editor, setting_widget, state, theme
 from pages.components.algorithm_setup import Preset
@@ -22,10 +23,23 @@ from rlhf.errors import PlaygroundError
 from rlhf.preferences import EMBEDDED
 
 RECENT = 5  # runs offered where none is shown
+STARTED = "algorithm-page/started"
+
+# Start stands below the settings; the run that it starts is shown beside their beginning, or above it where there is no room.
+_to_the_run = component(
+    "rlhf_to_the_run",
+    js="""export default function ({ data }) {
+      if (window.rlhfBroughtUp === data) return
+      window.rlhfBroughtUp = data
+      document.querySelector(".st-key-run-and-setup")?.scrollIntoView({ block: "start", behavior: "smooth" })
+    }""",
+)
 
 # Beside each other only where there is room; one below the other, a run that is shown comes before the settings of the next one.
 STYLE = """
 <style>
+.st-key-to-the-run { display: none; }
+.st-key-run-and-setup { scroll-margin-top: 4.5rem; }
 @media (max-width: 1100px) {
   .st-key-setup [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]),
   .st-key-run-and-setup [data-testid="stHorizontalBlock"]:has(> [data-testid="stColumn"]) { flex-direction: column; }
@@ -67,7 +81,8 @@ def draw(about: About) -> None:
     st.markdown(about.lead)
     if started := algorithm_setup.just_started(about.algorithm):
         state.show_run(about.algorithm, started)
-    run_id = state.shown_run(about.algorithm)
+        st.session_state[STARTED] = started
+    run_id = _own(about.algorithm, state.shown_run(about.algorithm))
     if run_id:
         _own_data_again(about.algorithm, run_id)
         with st.expander(_("The formula"), icon=":material/function:"):
@@ -78,6 +93,8 @@ def draw(about: About) -> None:
         algorithm_setup.setup(about.algorithm, about.plan, about.presets, run_id)
     with right:
         if run_id:
+            if run_id == st.session_state.get(STARTED):
+                _to_the_run(key="to-the-run", data=run_id)
             live_panel(run_id)
             if about.after:
                 about.after(run_id)
@@ -86,6 +103,20 @@ def draw(about: About) -> None:
             _no_run(about.algorithm)
             with st.container(border=True):
                 _formula(about)
+
+
+def _own(algorithm: str, run_id: str | None) -> str | None:
+    """The run, if it is of this algorithm (or is gone, which its panel says); else where it is shown."""
+    try:
+        of = run_folders.open_run(run_id).algorithm if run_id else algorithm
+    except PlaygroundError:
+        of = algorithm
+    if run_id is None or of in ("", algorithm):  # "": its folder is damaged
+        return run_id
+    st.session_state.pop(f"shown:{algorithm}", None)  # without that link the page is its own again
+    st.info(_("The link leads to a run of {algorithm}.").format(algorithm=_(title(of))), icon=":material/info:")
+    st.page_link(f"{of}.py", label=_("Open the run, down to its tokens"), icon=":material/arrow_outward:", query_params={"run": run_id})
+    return None
 
 
 def _formula(about: About) -> None:
@@ -149,7 +180,7 @@ def _take_over(algorithm: str, run_id: str) -> None:
     config = run.load_config()
     st.session_state[config_form.key(algorithm, "model")] = config.model
     st.session_state[f"{algorithm}/model-before"] = config.model
-    st.session_state[config_form.key(algorithm, "adapter_from")] = config.adapter_from
+    st.session_state[config_form.key(algorithm, "adapter_from")] = config.adapter_from or ""
     config_form.fill(algorithm, {name: getattr(config, name) for name in type(config).model_fields})
     if isinstance(config, OnlineConfig):
         reward_editor.fill(algorithm, config.reward)

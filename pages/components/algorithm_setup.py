@@ -132,16 +132,17 @@ def _millions(parameters: int) -> str:
 
 def _start_from(algorithm: str, model: str) -> str | None:
     """The model as it was released, or a checkpoint of a run of the same model."""
-    names: list[str | None] = [None]
+    names = [""]  # Streamlit shows None as nothing chosen
     for run in run_folders.list_runs()[:LISTED]:
         if run.model == model and writes(run.algorithm):
             names += [f"{run.id}/{checkpoint.name}" for checkpoint in reversed(run.checkpoints())]
     if len(names) == 1:
         return None
-    return st.selectbox(
+    chosen = st.selectbox(
         _("Start from"), names, format_func=lambda name: name or _("the model as it is"), key=config_form.key(algorithm, "adapter_from"),
         bind="query-params", persist_state="session", help=_("A run can go on from another run's checkpoint; that run stays as it is."),
     )  # fmt: skip
+    return chosen or None
 
 
 def _presets(algorithm: str, model: str, presets: Sequence[Preset]) -> None:

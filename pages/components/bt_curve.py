@@ -26,17 +26,24 @@ def draw() -> None:
         difference = a - b
         p, loss = bt.preference_probability(a, b), bt.preference_loss(difference)
         with st.container(horizontal=True, gap="medium"):
-            st.metric("P(a ≻ b)", number(p, "share"), width="content", help=_("Probability that a is preferred to b."))
+            st.metric("P(a ≻ b)", _chance(p, 100) + " %", width="content", help=_("Probability that a is preferred to b."))
             st.metric(_("Loss"), f"{number(loss)} nats", width="content", help=_("−log σ(Δ), if a is the one that was chosen."))
             slope = _("Its derivative by Δ: σ(Δ) − 1. The surer the model is of a right vote, the less it learns from it.")
             st.metric(_("Gradient"), number(p - 1), width="content", help=slope)
-        put_in = rf"\sigma({number(a)}-{_bracketed(b)})=\frac{{1}}{{1+e^{{{number(-difference)}}}}}={number(p)}".replace("−", "-")
+        put_in = rf"\sigma({number(a)}-{_bracketed(b)})\\&=\frac{{1}}{{1+e^{{{number(-difference)}}}}}={_chance(p)}".replace("−", "-")
         st.latex(rf"\begin{{aligned}}P(a\succ b)&=\sigma(r_a-r_b)\\&={put_in}\end{{aligned}}")
     with right:
         charts.still(_curve(difference), key="bt/curve")
         st.caption(_("Only the difference of the scores counts: move both by the same amount, and nothing changes."))
     _relatives(a, b, p)
     _many()
+
+
+def _chance(p: float, scale: int = 1) -> str:
+    """``scale`` · p; a probability that is all but 1 with as many digits as tell it from 1."""
+    if not 0.9995 <= p < 1:
+        return number(scale * p)
+    return f"{scale * p:.{max(0, 1 - math.floor(math.log10(scale * (1 - p))))}f}"
 
 
 def _bracketed(value: float) -> str:
@@ -72,7 +79,7 @@ def _curve(difference: float) -> go.Figure:
 
 def _relatives(a: float, b: float, p: float) -> None:
     first, second = math.exp(a), math.exp(b)
-    shares = f"{number(first)} / ({number(first)} + {number(second)}) = {number(p)}"
+    shares = f"{number(first)} / ({number(first)} + {number(second)}) = {_chance(p)}"
     rows = [
         (_("Odds"), "P/(1−P) = e^Δ", f"{number(math.exp(a - b))} : 1"),
         (_("Log-odds"), "log P/(1−P) = Δ", f"{number(a - b, sign=True)} nats"),

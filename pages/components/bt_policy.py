@@ -13,9 +13,9 @@ from pages.components import bt_policy_view, models
 from pages.components.bt_policy_view import Measured, Part
 from pages.components.conditions import checkpoint_names, run_label
 from pages.components.i18n import _
-from pages.components.link import pick
+from pages.components.link import pick, wanted
 from pages.components.reward_trial import ScoredPair, score_pairs
-from pages.components.text import show_error
+from pages.components.text import plain, show_error
 from rlhf import compare, implicit, runs, votes
 from rlhf.algorithms import writes
 from rlhf.compare import Side
@@ -65,6 +65,8 @@ def _draw() -> None:
         return
     scorers = [run for run in listed if run.algorithm == "reward_model"]
     left, middle, right = st.columns([3, 1, 2])
+    if (asked := wanted("policy", RUN_KEY)) and asked not in {run.id for run in policies}:
+        st.warning(plain(_("There is no policy {run} here; another is shown.").format(run=asked)), icon=":material/search_off:")
     with left:
         run = runs.open_run(pick(_("Policy"), {run.id: run_label(run) for run in policies}, "policy", RUN_KEY))
     with middle:

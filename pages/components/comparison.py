@@ -6,12 +6,13 @@ A comparison keeps the conditions it was made under; what is drawn is always lab
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from pages.components import charts, models, theme
 from pages.components.i18n import _
@@ -76,22 +77,21 @@ def write(conditions: Conditions) -> Comparison:
     sampling = SamplingConfig(**dict(conditions.sampling))
     mix = RewardMix(conditions.terms) if conditions.terms else None
     done = Comparison(conditions)
-    bar = st.progress(0.0, text=_("Writing"))
-    for i, one in enumerate(frozen):
-        bar.progress(i / len(frozen), text=_("Writing: {side}").format(side=plain(name(one.side))))
-        with models.computing(one) as model:
-            done.answers.append(compare.answers(model, conditions.prompts, sampling, conditions.seed, mix=mix))
-    by_side = {one.side: one for one in frozen}
-    for one, answers in zip(frozen, done.answers, strict=True):
-        other = counterpart(conditions.sides, one.side)
-        if other is None:
-            done.shifts.append([None] * len(answers))
-            continue
-        base, tuned = sorted((one, by_side[other]), key=lambda f: not f.side.is_untouched)
-        with ExitStack() as locks:
-            before, after = (locks.enter_context(models.computing(side)) for side in (base, tuned))
-            done.shifts.append([compare.token_shift(before, after, answer.prompt, answer.ids) for answer in answers])
-    bar.empty()
+    with _progress(_("Writing")) as bar:
+        for i, one in enumerate(frozen):
+            bar.progress(i / len(frozen), text=_("Writing: {side}").format(side=plain(name(one.side))))
+            with models.computing(one) as model:
+                done.answers.append(compare.answers(model, conditions.prompts, sampling, conditions.seed, mix=mix))
+        by_side = {one.side: one for one in frozen}
+        for one, answers in zip(frozen, done.answers, strict=True):
+            other = counterpart(conditions.sides, one.side)
+            if other is None:
+                done.shifts.append([None] * len(answers))
+                continue
+            base, tuned = sorted((one, by_side[other]), key=lambda f: not f.side.is_untouched)
+            with ExitStack() as locks:
+                before, after = (locks.enter_context(models.computing(side)) for side in (base, tuned))
+                done.shifts.append([compare.token_shift(before, after, answer.prompt, answer.ids) for answer in answers])
     return done
 
 
@@ -102,18 +102,27 @@ def measure(conditions: Conditions) -> Measured:
     frozen = [models.wait(side) for side in conditions.sides]
     sampling = SamplingConfig(**dict(conditions.sampling))
     done = Measured(conditions)
-    bar = st.progress(0.0)
-    for i, one in enumerate(frozen):
-        words = _("Answering {n} held-out prompts: {side}").format(n=len(conditions.prompts), side=plain(name(one.side)))
+    mix = RewardMix(conditions.terms)
+    with _progress() as bar:
+        for i, one in enumerate(frozen):
+            words = _("Answering {n} held-out prompts: {side}").format(n=len(conditions.prompts), side=plain(name(one.side)))
 
-        def progress(_what: str, share: float, i: int = i, words: str = words) -> None:
-            bar.progress((i + share) / len(frozen), text=words)
+            def progress(_what: str, share: float, i: int = i, words: str = words) -> None:
+                bar.progress((i + share) / len(frozen), text=words)
 
-        with models.computing(one) as model:
-            rewards = compare.heldout_rewards(model, conditions.prompts, sampling, RewardMix(conditions.terms), conditions.seed, progress)
-        done.rewards.append(rewards)
-    bar.empty()
+            with models.computing(one) as model:
+                done.rewards.append(compare.heldout_rewards(model, conditions.prompts, sampling, mix, conditions.seed, progress))
     return done
+
+
+@contextmanager
+def _progress(text: str = "") -> Iterator[DeltaGenerator]:
+    """A bar that is gone at the end, also where an error is it."""
+    bar = st.progress(0.0, text=text or None)
+    try:
+        yield bar
+    finally:
+        bar.empty()
 
 
 # ---------------------------------------------------------------- how it is drawn
@@ -166,6 +175,8 @@ def _answer(comparison: Comparison, j: int, i: int, limit: float) -> None:
     side = comparison.conditions.sides[j]
     label = []
     if len(comparison.conditions.sides) > 1:
+        if not side.is_untouched and len({one.algorithm for one in comparison.conditions.sides}) > 2:  # "" is the untouched one's
+            label.append(_(title(side.algorithm)))
         label.append(_("before") if side.is_untouched else _("step {step}").format(step=side.step))
     if answer.scored:
         label.append(f"{_('reward')} {number(answer.scored.total, sign=True)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -28,10 +28,10 @@ def watched() -> list[Run]:
     return [run for run in list_runs()[:LISTED] if run.config.get("gold")]
 
 
-def draw(chosen: Sequence[str]) -> None:
-    """Their curves; polls while one of them is alive."""
+def draw(chosen: Mapping[str, str]) -> None:
+    """Curves, verdicts and samples of runs, by their names; polls while one of them is alive."""
     alive = any(_alive(run_id) for run_id in chosen)
-    st.fragment(_curves, run_every=REFRESH_SECONDS if alive else None, key="hacking-curves")(tuple(chosen), alive)
+    st.fragment(_watch, run_every=REFRESH_SECONDS if alive else None, key="hacking-curves")(dict(chosen), alive)
 
 
 def _alive(run_id: str) -> bool:
@@ -41,7 +41,7 @@ def _alive(run_id: str) -> bool:
         return False
 
 
-def _curves(chosen: Sequence[str], alive: bool) -> None:
+def _watch(chosen: Mapping[str, str], alive: bool) -> None:
     if alive and not any(_alive(run_id) for run_id in chosen):
         st.rerun()
     runs = []
@@ -52,18 +52,20 @@ def _curves(chosen: Sequence[str], alive: bool) -> None:
             st.warning(plain(str(error)), icon=":material/search_off:")
     found = {run: measurements(run.metrics()) for run in runs}
     if any(found.values()):
-        _plots(found)
-    for run, rows in found.items():
-        _verdict(run, judge(rows))
+        _plots(found, chosen)
+    verdicts = {run: judge(rows) for run, rows in found.items()}
+    for run, verdict in verdicts.items():
+        _verdict(run, chosen[run.id], verdict)
+    _samples({run: verdict for run, verdict in verdicts.items() if verdict}, chosen)
 
 
-def _plots(found: dict[Run, list[Measurement]]) -> None:
+def _plots(found: dict[Run, list[Measurement]], names: Mapping[str, str]) -> None:
     left, right = st.columns(2, gap="medium")
     with left:
-        charts.still(_figure(found, "step", _("step")), key="hacking/steps")
+        charts.still(_figure(found, names, "step", _("step")), key="hacking/steps")
     with right:
         axis = _("√KL to the reference (√nats a token)")
-        charts.still(_figure(found, "root_kl", axis), key="hacking/kl")
+        charts.still(_figure(found, names, "root_kl", axis), key="hacking/kl")
     st.caption(
         _("Solid: the reward that is trained on. Dashed: the gold reward, which the policy never sees. Diamond: the gold reward's peak.")
         + " "
@@ -71,7 +73,7 @@ def _plots(found: dict[Run, list[Measurement]]) -> None:
     )
 
 
-def _figure(found: dict[Run, list[Measurement]], across: str, axis: str) -> go.Figure:
+def _figure(found: dict[Run, list[Measurement]], names: Mapping[str, str], across: str, axis: str) -> go.Figure:
     """One colour a run. Proxies that are reward models have scales of their own: they get a panel of their own, under the gold reward."""
     is_dark = theme.dark()
     apart = any(term["name"] == "reward_model" for run in found for term in run.config.get("reward", []))
@@ -79,7 +81,7 @@ def _figure(found: dict[Run, list[Measurement]], across: str, axis: str) -> go.F
     several = len(found) > 1
     for i, (run, rows) in enumerate(found.items()):
         colour = theme.on_ground(theme.SERIES_COLOURS[i % len(theme.SERIES_COLOURS)], is_dark)
-        name = html.escape(run.name)
+        name = html.escape(names[run.id])
         x = [getattr(m, across) for m in rows]
         hover = "%{y:.3f}"
         for y, dash, what, row in (
@@ -109,12 +111,14 @@ def _figure(found: dict[Run, list[Measurement]], across: str, axis: str) -> go.F
     return figure
 
 
-def _verdict(run: Run, verdict: Verdict | None) -> None:
+def _verdict(run: Run, called: str, verdict: Verdict | None) -> None:
     status = run.status
-    name = f"**{plain(run.name)}**"
+    name = f"**{plain(called)}**"
     if status.state in state.LIVE_STATES:
         where = _("{state}, step {step} of {steps}").format(state=state_name(status), step=status.step, steps=status.steps)
-        st.markdown(f"{name}: {where}")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"{name}: {where}", width="content")
+            st.page_link("grpo.py", label=_("Pause or stop it"), icon=":material/arrow_outward:", query_params={"run": run.id})
         return
     if verdict is None:
         st.markdown(f"{name}: {_('too few measurements to say anything.')}")
@@ -137,21 +141,20 @@ def _verdict(run: Run, verdict: Verdict | None) -> None:
         st.success(f"{name}: {words.format(**figures)}", icon=":material/check:")
 
 
-def samples(chosen: Sequence[str]) -> None:
+def _samples(measured: Mapping[Run, Verdict], names: Mapping[str, str]) -> None:
     """Held-out answers of one of the runs before, at and after the gold reward's peak."""
-    known = {run.id: run for run in watched() if run.id in chosen}
-    verdicts = {run_id: judge(measurements(known[run_id].metrics())) for run_id in chosen if run_id in known}
-    measured = {run_id: verdict for run_id, verdict in verdicts.items() if verdict}
     if not measured:
         return
     st.markdown(f"##### {_('What was written')}")
-    run_id = next(iter(measured))
-    if len(measured) > 1:
+    verdicts = {run.id: verdict for run, verdict in measured.items()}
+    run_id = next(iter(verdicts))
+    if len(verdicts) > 1:
         run_id = st.selectbox(
-            _("Run"), list(measured), format_func=lambda one: known[one].name, key="hacking/samples", label_visibility="collapsed"
+            _("Run"), list(verdicts), format_func=lambda one: names[one], key="hacking/samples", label_visibility="collapsed"
         )
-    feed, verdict = state.feed(run_id), measured[run_id]
-    steps = {_("Before"): verdict.start.step, _("At the peak of gold"): verdict.peak.step, _("At the end"): verdict.end.step}
+    feed, verdict = state.feed(run_id), verdicts[run_id]
+    last = _("The newest") if _alive(run_id) else _("At the end")
+    steps = {_("Before"): verdict.start.step, _("At the peak of gold"): verdict.peak.step, last: verdict.end.step}
     answers = {title: demo.heldout(feed, step) for title, step in steps.items()}
     prompts = [prompt for prompt in next(iter(answers.values())) if all(prompt in found for found in answers.values())]
     if not prompts:

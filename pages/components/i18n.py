@@ -33,6 +33,7 @@ SPOKEN: dict[str, tuple[tuple[int, ...], tuple[str, ...]]] = {
     "RewardFunction": ((1, 4), ("explanation", "range")),
     "RewardModelFunction": ((1, 4), ("explanation", "range")),
     "Entry": ((5,), ("note",)),
+    "_embedded": ((2,), ()),
 }
 LANGUAGES: dict[str, str] = {"en": "English", "zh_CN": "简体中文"}
 KEY = "lang"

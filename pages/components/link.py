@@ -11,6 +11,8 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from pages.components.text import told_apart
+
 
 def pick(
     label: str, names: Mapping[str, str], param: str, key: str, *, unwritten: str = "", chosen: Callable[[], None] | None = None,
@@ -21,6 +23,7 @@ def pick(
     The first is the default. A link that was just opened wins over an older choice. ``chosen`` is called when the link or the user
     chooses; ``options`` are the selectbox's own.
     """
+    names = told_apart(names)
     if arrived(names, param, key) and chosen:
         chosen()
     options = {"format_func": lambda name: names.get(name, name), "key": key, "persist_state": "session", "on_change": chosen, **options}

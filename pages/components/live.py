@@ -34,8 +34,8 @@ WAITING_SECONDS = 3.0  # a paused run may be resumed from another window
 _BOARD, _SAMPLES = "live-board", "live-samples"
 
 
-def live_panel(run_id: str, *, compact: bool = False) -> None:
-    """Everything about one run. ``compact``: state, two plots and no samples, for Home."""
+def live_panel(run_id: str, *, compact: bool = False, listed: bool = False) -> None:
+    """Everything about one run. ``compact``: state, two plots and no samples, for Home; ``listed``: on the page of all runs."""
     try:
         feed = state.feed(run_id)
     except PlaygroundError as error:
@@ -43,13 +43,13 @@ def live_panel(run_id: str, *, compact: bool = False) -> None:
         return
     seen = feed.run.status.state
     every = {"queued": QUEUED_SECONDS, "running": POLL_SECONDS, "paused": WAITING_SECONDS}.get(seen)
-    st.fragment(_board, run_every=every, key=_BOARD)(run_id, seen, compact)
+    st.fragment(_board, run_every=every, key=_BOARD)(run_id, seen, compact, listed)
     if not compact:
         alive = seen in state.LIVE_STATES
         st.fragment(_samples, run_every=SAMPLES_SECONDS if alive else None, key=_SAMPLES)(run_id, alive)
 
 
-def _board(run_id: str, seen: str, compact: bool) -> None:
+def _board(run_id: str, seen: str, compact: bool, listed: bool) -> None:
     """State, controls and plots: what changes every second."""
     try:
         feed = state.feed(run_id)
@@ -64,7 +64,7 @@ def _board(run_id: str, seen: str, compact: bool) -> None:
         _message(feed, status)
         _plots(feed, status, compact)
         if status.state in ("finished", "stopped") and not compact:
-            _afterwards(feed, status)
+            _afterwards(feed, status, listed)
 
 
 # ---------------------------------------------------------------- state and controls
@@ -326,11 +326,13 @@ def changes(feed: Feed) -> list[tuple[str, float, float]]:
 
 def _change(before: float, after: float, unit: str) -> str:
     """For ``st.metric``, which reads the direction of its arrow from a plain minus sign."""
-    share = "share" if unit == "share" else ""
-    return f"{number(after - before, share, sign=True).replace('−', '-')} · {_('from')} {number(before, share)}"
+    difference = number(after - before, sign=True)
+    if unit == "share":
+        difference = _("{n} points").format(n=number(100 * (after - before), sign=True))
+    return f"{difference.replace('−', '-')} · {_('from')} {number(before, 'share' if unit == 'share' else '')}"
 
 
-def _afterwards(feed: Feed, status: Status) -> None:
+def _afterwards(feed: Feed, status: Status, listed: bool) -> None:
     """What the run has changed, and the next thing to try."""
     rows = changes(feed)
     with st.container(border=True, key="afterwards"):
@@ -360,7 +362,8 @@ def _afterwards(feed: Feed, status: Status) -> None:
                 if feed.run.algorithm == "dpo":
                     label, query = _("What it prefers, pair by pair"), {"policy": feed.run.id}
                     st.page_link("bradley_terry.py", label=label, icon=":material/balance:", query_params=query)
-            st.page_link("runs.py", label=_("All runs, their curves side by side"), icon=":material/stacked_line_chart:")
+            if not listed:
+                st.page_link("runs.py", label=_("All runs, their curves side by side"), icon=":material/stacked_line_chart:")
 
 
 def _use_as_reward(run: Run, status: Status) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 from pages.components import charts, run_table, theme
 from pages.components.i18n import _
 from pages.components.run_details import delete_button, written
-from pages.components.text import plain
+from pages.components.text import plain, told_apart
 from rlhf.metrics import METRICS, describe
 from rlhf.runs import Run
 
@@ -40,7 +40,7 @@ def overlay(chosen: Sequence[Run]) -> None:
     colours = {name: theme.ALGORITHM_COLOURS.get(run.algorithm, theme.GREY) for name, run in named(chosen).items()} if distinct else None
     figure = charts.metric_figure(rows, key, smooth, log, colours=colours)
     charts.still(figure, key="runs/overlay", tools=True)
-    if without := [run.name for run, table in zip(chosen, rows.values(), strict=True) if not any(key in row for row in table)]:
+    if without := [html.unescape(name) for name, table in rows.items() if not any(key in row for row in table)]:
         st.caption(plain(_("Not measured in {runs}.").format(runs=", ".join(without))))
     metric = describe(key)
     st.caption(" ".join(filter(None, [_(metric.definition), _(metric.reading)])))
@@ -49,11 +49,8 @@ def overlay(chosen: Sequence[Run]) -> None:
 
 def named(chosen: Sequence[Run]) -> dict[str, Run]:
     """Runs by a name of their own; escaped, because plotly reads markup in names."""
-    found: dict[str, Run] = {}
-    for run in chosen:
-        name = html.escape(run.name)
-        found[name if name not in found else f"{name} ({run.id[-4:]})"] = run
-    return found
+    names = told_apart({run.id: run.name for run in chosen})
+    return {html.escape(names[run.id]): run for run in chosen}
 
 
 def shared_first(keys: Sequence[set[str]]) -> list[str]:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pages.components import config_form, setting_widget
 from pages.components.i18n import _
 from pages.components.numbers import number
-from pages.components.text import plain
+from pages.components.text import plain, told_apart
 from rlhf import runs as run_folders
 from rlhf.config import RewardTerm, parse_reward, spelled_reward
 from rlhf.errors import RewardError
@@ -123,7 +123,8 @@ def _remove(algorithm: str, row_id: int) -> None:
 
 def _reward_model(row: dict[str, Any], prefix: str) -> None:
     """Which one: a run of this app, or any folder or Hub id."""
-    runs = {run.id: run.name for run in run_folders.list_runs() if run.algorithm == "reward_model" and run.checkpoints()}
+    trained = [run for run in run_folders.list_runs() if run.algorithm == "reward_model" and run.checkpoints()]
+    runs = told_apart({run.id: run.name for run in trained})
     given = row["options"].get("source", "")
     names = [*runs] if given in ("", *runs) else [given, *runs]
     chosen = st.selectbox(

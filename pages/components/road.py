@@ -9,7 +9,7 @@ import streamlit as st
 
 from pages.components import models, vote_rule, vote_writer
 from pages.components.i18n import _
-from pages.components.live import live_panel
+from pages.components.live import live_panel, state_name
 from pages.components.numbers import number
 from pages.components.text import plain, show_error
 from pages.components.vote_writer import Ballot, Candidate, Settings
@@ -39,8 +39,32 @@ def run_of(name: str) -> Run | None:
         return None
 
 
+def gone() -> list[str]:
+    """What to say of runs that the link names and that are not there."""
+    found = []
+    for run_id in filter(None, (st.query_params.get(name) for name in (REWARD, POLICY))):
+        try:
+            runs.open_run(run_id)
+        except PlaygroundError as error:
+            found.append(plain(str(error)))
+    return found
+
+
 def trained(run: Run | None) -> bool:
     return run is not None and bool(run.checkpoints()) and run.status.state not in ("queued", "running")
+
+
+def under_way(run: Run | None) -> bool:
+    return run is not None and run.status.state in ("queued", "running")
+
+
+def _state(run: Run | None) -> str:
+    """How far the run of an earlier stage is; "" where there is none."""
+    if run is None:
+        return ""
+    status = run.status
+    where = _("{state}, step {step} of {steps}").format(state=state_name(status), step=status.step, steps=status.steps)
+    return f"{plain(run.name)}: {where}"
 
 
 @dataclass(frozen=True)
@@ -95,7 +119,8 @@ def stage_reward(kept: Kept) -> None:
         st.info(_("There are too few votes yet: go back to stage 1."), icon=":material/arrow_back:")
         return
     kind = "secondary" if trained(run_of(REWARD)) else "primary"  # then what comes next is to go on
-    if st.button(_("Train it on {n} pairs").format(n=f"{len(kept.pairs):,}"), icon=":material/scale:", type=kind, key="road/reward"):
+    words, busy = _("Train it on {n} pairs").format(n=f"{len(kept.pairs):,}"), under_way(run_of(REWARD))
+    if st.button(words, icon=":material/scale:", type=kind, key="road/reward", disabled=busy):
         config = make_config("reward_model", model=MODEL, data="custom")
         _submit(REWARD, config, split(kept.pairs, votes.described(kept.votes)), _("road: reward model"))
     if run := run_of(REWARD):
@@ -127,10 +152,12 @@ def stage_policy(kept: Kept) -> None:
     ways = ["grpo", "ppo", "dpo"]
     way = st.segmented_control(_("How"), ways, default="grpo", required=True, format_func=lambda name: _(title(name)), key="road/way")
     if way != "dpo" and not trained(reward):
-        st.info(_("There is no reward model yet: go back to stage 2, or take DPO, which needs none."), icon=":material/arrow_back:")
+        words = _("There is no reward model yet: go back to stage 2, or take DPO, which needs none.")
+        st.info(_state(reward) or words, icon=":material/arrow_back:")
     elif st.button(
-        _("Train the policy"), icon=":material/play_arrow:", type="secondary" if trained(run_of(POLICY)) else "primary", key="road/policy"
-    ):
+        _("Train the policy"), icon=":material/play_arrow:", type="secondary" if trained(run_of(POLICY)) else "primary", key="road/policy",
+        disabled=under_way(run_of(POLICY)),
+    ):  # fmt: skip
         _start_policy(str(way), reward, kept)
     if run := run_of(POLICY):
         live_panel(run.id, compact=True)
@@ -153,7 +180,7 @@ def _start_policy(way: str, reward: Run | None, kept: Kept) -> None:
 def stage_blind(kept: Kept) -> None:
     run = run_of(POLICY)
     if not trained(run):
-        st.info(_("There is no trained policy yet: go back to stage 3."), icon=":material/arrow_back:")
+        st.info(_state(run) or _("There is no trained policy yet: go back to stage 3."), icon=":material/arrow_back:")
         return
     assert run is not None
     after = compare.tuned(run)
@@ -219,7 +246,7 @@ def _win_rates(given: list[Vote], checkpoint: str) -> None:
         low, high = rate.interval
         with column:
             st.metric(_("{who}: after wins").format(who=name), number(rate.rate, "share"))
-            words = _("{wins} wins, {ties} ties, {losses} losses. 95 % interval: {low} to {high}; a tie counts as half.")
+            words = _("Wins: {wins}, ties: {ties}, losses: {losses}. 95 % interval: {low} to {high}; a tie counts as half.")
             figures = {"low": number(low, "share"), "high": number(high, "share")}
             st.caption(words.format(wins=rate.wins, ties=rate.ties, losses=rate.losses, **figures))
             if low <= 0.5 <= high:

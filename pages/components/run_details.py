@@ -42,7 +42,7 @@ def details(run: Run) -> None:
     elif shown == "settings":
         settings(run)
     else:
-        live_panel(run.id)
+        live_panel(run.id, listed=True)
 
 
 def _rename(run: Run) -> None:

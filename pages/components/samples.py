@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -16,6 +17,7 @@ from pages.components.text import plain, shortened
 from pages.components.tokens import TokenRow, token_rows
 
 Record = Mapping[str, Any]
+K = TypeVar("K", int, str)
 
 
 @dataclass(frozen=True)
@@ -171,21 +173,27 @@ def _choose_record(run_id: str, records: Sequence[Record], moving: bool) -> Reco
         kind = _("held-out") if records[i].get("split") == "heldout" else _("trained on")
         return f"{i + 1} · {kind}" if moving else f"{i + 1} · {kind} · {shortened(records[i]['prompt'], 60)}"
 
-    key = f"prompt:{run_id}"
-    if st.session_state.get(key, 0) not in range(len(records)):
-        st.session_state[key] = 0
-    return records[st.selectbox(_("Prompt"), range(len(records)), format_func=name, key=key)]
+    return records[_choose(f"prompt:{run_id}", _("Prompt"), {i: name(i) for i in range(len(records))})]
 
 
 def _choose_colouring(options: Sequence[Colouring]) -> Colouring | None:
     if not options:
         return None
-    names = {c.key: c for c in options}
-    key = "colour-tokens-by"
-    if st.session_state.get(key) not in names:
-        st.session_state[key] = options[0].key
-    chosen = st.selectbox(_("Colour tokens by"), list(names), format_func=lambda k: names[k].label, key=key)
-    return names[chosen]
+    chosen = _choose("colour-tokens-by", _("Colour tokens by"), {colouring.key: colouring.label for colouring in options})
+    return next(colouring for colouring in options if colouring.key == chosen)
+
+
+def _choose(name: str, label: str, words: Mapping[K, str]) -> K:
+    """A selectbox whose choice outlives a change of its words: with other words it is another widget, or the browser would go on showing
+    the old ones. Where nothing was chosen, or that is not among them, the first."""
+    key = f"{name}:{zlib.crc32(repr(words).encode()):x}"
+    wanted, options = st.session_state.get(name), list(words)
+
+    def keep() -> None:
+        st.session_state[name] = st.session_state[key]
+
+    index = options.index(wanted) if wanted in options else 0
+    return st.selectbox(label, options, index, format_func=lambda one: words[one], key=key, on_change=keep)
 
 
 def _prompt(record: Record) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 
 import streamlit as st
 
@@ -20,6 +22,13 @@ def plain(text: str) -> str:
 def show_error(error: PlaygroundError, icon: str = ":material/error:") -> None:
     """What happened and, below it, what to do."""
     st.error(f"{plain(error.what)}  \n{plain(error.do)}", icon=icon)
+
+
+def told_apart(names: Mapping[str, str]) -> dict[str, str]:
+    """What runs are called (by id, or ID/CHECKPOINT), each by a name of its own: Streamlit finds a choice by its words, and takes the first
+    that has them. Names that several have get the end of the id."""
+    times = Counter(names.values())
+    return {key: name if times[name] == 1 else f"{name} ({key.partition('/')[0][-4:]})" for key, name in names.items()}
 
 
 def shortened(text: str, length: int = 80) -> str:

@@ -232,7 +232,7 @@ def _train(found: list[Vote]) -> None:
 
 def _contradictions(made: Pairs) -> None:
     words = {"keep": _("keep all votes"), "majority": _("keep the majority"), "leave out": _("leave them out")}
-    title = _("{n} pairs of answers were voted both ways").format(n=len(made.contradictions))
+    title = _("Pairs of answers that were voted both ways: {n}").format(n=len(made.contradictions))
     with st.expander(title, icon=":material/call_split:"):
         for item in made.contradictions[:NAMED]:
             who = ", ".join(name or _("nobody") for name in item.raters)

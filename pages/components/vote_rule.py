@@ -20,7 +20,7 @@ from rlhf.rewards import Context
 from rlhf.votes import Vote
 
 BATCH = 32  # prompts that are answered in one batch
-FRUITLESS = 5  # batches in a row without two different answers
+FRUITLESS = 160  # prompts in a row without two answers that the rule tells apart
 
 
 def draw() -> None:
@@ -70,10 +70,13 @@ def simulate(settings: Settings, rater: SimulatedRater, many: int, choices: int 
     while len(ballots) < many:
         prompts = [luck.choice(settings.prompts) for _i in range(min(BATCH, many - len(ballots)))]
         written = vote_writer.write(frozen, prompts, settings, luck.randrange(2**31))
-        ballots += apart(written, rater) if choices > 2 else written
-        fruitless = 0 if written else fruitless + 1
-        if fruitless == FRUITLESS:
+        found = apart(written, rater) if choices > 2 else written
+        ballots += found
+        fruitless = 0 if found else fruitless + len(prompts)
+        if fruitless >= FRUITLESS and not written:
             raise DataError(f"{settings.side.model} always writes the same answer.", "Raise the temperature, or choose other prompts.")
+        if fruitless >= FRUITLESS:
+            raise DataError(f"The rule finds all answers of {settings.side.model} equal.", "Choose another rule, or give it a weight.")
         bar.progress(len(ballots) / many, text=_("{done} of {all} pairs are written").format(done=len(ballots), all=many))
     bar.progress(1.0, text=_("Voting"))
     made = judged(ballots, rater)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from pages.components import formula, formula_grpo, formula_pairs, formula_ppo, samples
+from pages.components import formula, formula_grpo, formula_pairs, formula_ppo, live, samples
 from pages.components.state import Feed
 from rlhf import runs
 from rlhf.runs import Run
@@ -20,6 +20,10 @@ from tests.canned import canned_events, canned_run, canned_writer
 
 def page(name: str, run: Run | str) -> AppTest:
     return open_page(name, run=run if isinstance(run, str) else run.id)
+
+
+def prompts_of(at: AppTest) -> Any:
+    return next(box for box in at.selectbox if str(box.key).startswith("prompt:"))
 
 
 def buttons(at: AppTest) -> dict[str, Any]:
@@ -112,7 +116,7 @@ def test_markup_in_a_prompt_is_text(root: Path):
     index = [("<b>" in r["prompt"]) for r in samples.records_at(feed, step)].index(True)
     at = page("grpo", run)
     at.slider(key=f"step:{run.id}:0").set_value(step).run()
-    at.selectbox(key=f"prompt:{run.id}").set_value(index).run()
+    prompts_of(at).set_value(index).run()
     assert not at.exception
     assert any(r"\<b\>window" in str(m.value) for m in at.markdown)
     assert not any("<b>window" in str(m.value) for m in at.markdown)
@@ -124,7 +128,7 @@ def test_step_slider_leads_to_that_steps_samples(root: Path):
     prompt = run.samples_at(2)[0]["prompt"]
     at.slider(key=f"step:{run.id}:0").set_value(2).run()
     assert at.slider(key=f"step:{run.id}:0").value == 2
-    assert samples.shortened(prompt, 60) in at.selectbox(key=f"prompt:{run.id}").options[0]
+    assert samples.shortened(prompt, 60) in prompts_of(at).options[0]
     at.button(key=f"follow:{run.id}").click().run()
     assert at.slider(key=f"step:{run.id}:1").value == 6
 
@@ -307,3 +311,26 @@ def test_a_deleted_run_leaves_a_message(root: Path):
     runs.delete(run)
     at.run()
     assert not at.exception and at.warning
+
+
+def test_a_run_of_another_algorithm_is_shown_where_it_belongs(root: Path):
+    at = page("sft", canned_run(root, "grpo", steps=4, weights=False))
+    assert "a run of GRPO" in texts(at) and "What changed" not in texts(at)
+    assert page("sft", "").button  # and without the link the page is its own
+
+
+def test_a_difference_of_shares_is_in_points():
+    assert live._change(0.42, 0.839, "share") == "+41.9 points · from 42.0 %"
+    assert live._change(0.5, 0.25, "") == "-0.250 · from 0.500"
+
+
+def test_what_tokens_are_coloured_by_stays_as_chosen(root: Path):
+    def colours() -> Any:
+        return next(box for box in at.selectbox if str(box.key).startswith("colour-tokens-by"))
+
+    run = canned_run(root, steps=6, weights=False)
+    at = page("grpo", run)
+    assert colours().value == "advantages" and "colour-tokens-by" not in at.session_state  # nobody has chosen it
+    colours().set_value("k3").run()
+    at.slider(key=f"step:{run.id}:0").set_value(2).run()
+    assert colours().value == "k3"

@@ -58,7 +58,13 @@ def test_dpo_needs_no_reward_model(runs_root):
 def test_a_link_to_a_run_that_is_gone_opens_the_stage_again(runs_root):
     votes.add(some_votes(30))
     at = open_page("road", rm="gone", policy="gone", stage="blind")
-    assert "no trained policy yet" in texts(at)
+    assert "no trained policy yet" in texts(at) and texts(at).count("There is no run gone") == 2
+
+
+def test_the_road_says_how_far_a_stage_is(runs_root):
+    run = runs.create(make_config("reward_model", model="story"), load_dataset("pairs", "story-pairs"), runs_root, name="mine", queue=True)
+    at = open_page("road", rm=run.id, stage="policy")
+    assert "mine: Queued, step 0" in texts(at) and "no reward model yet" not in texts(at)
 
 
 def watched(root, gold):
@@ -84,6 +90,17 @@ def test_the_verdict_is_read_off_the_run(runs_root):
 def test_no_hack_is_said_too(runs_root):
     watched(runs_root, [-0.5, 0.2, 0.6])
     assert "no hack in this run" in texts(open_page("reward_hacking"))
+
+
+def test_runs_of_one_name_are_told_apart_and_none_may_be_shown(runs_root):
+    first, second = watched(runs_root, [-0.5, 0.2, 0.6]), watched(runs_root, [-0.5, 0.6, 0.1])
+    at = open_page("reward_hacking", runs=f"{first.id},{second.id}")
+    chosen = at.multiselect(key="hacking/shown")
+    assert {f"watched ({run.id[-4:]})" for run in (first, second)} == set(chosen.options)
+    chosen.set_value([second.id]).run()
+    assert "the reward was fooled" in texts(at) and "no hack in this run" not in texts(at)
+    at.multiselect(key="hacking/shown").set_value([]).run()
+    assert "the reward was fooled" not in texts(at) and at.multiselect(key="hacking/shown").value == []
 
 
 def test_start_trains_on_the_rule_and_watches_gold(runs_root):

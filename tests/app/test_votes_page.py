@@ -256,3 +256,13 @@ def test_export_is_what_was_kept():
 def test_an_empty_page_of_files():
     at = page("Import and export")
     assert not at.exception and "Votes: 0." in texts(at)
+
+
+def test_a_rule_that_finds_all_equal_ends_with_words(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(vote_rule, "FRUITLESS", 40)
+    at = page("Simulated rater")
+    at.number_input(key="votes/rule/count").set_value(40).run()
+    weight = next(box for box in at.number_input if str(box.key).endswith("/weight"))
+    weight.set_value(0.0).run()
+    at = press(at, "votes/rule/start")
+    assert not at.exception and "Choose another rule" in texts(at)
