@@ -12,7 +12,7 @@ class SFTConfig(OfflineConfig):
     """Supervised fine-tuning; see rlhf/algorithms/sft.py."""
 
     PRESETS: ClassVar = {
-        "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 3e-4, "steps": 40, "append_eos": False},
+        "story": {"data": "story-pairs", "tuning": "full", "learning_rate": 5e-5, "steps": 40, "append_eos": False},
         "sums": {"data": "sums-pairs", "tuning": "full", "learning_rate": 3e-4, "steps": 120, "examples_per_step": 64},
         "other": {"data": "story-pairs", "learning_rate": 1e-4, "microbatch_size": 8, "examples_per_step": 8, "eval_prompts": 32},
     }
