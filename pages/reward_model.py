@@ -6,8 +6,10 @@ from pages.components import algorithm_page, reward_trial
 from pages.components.i18n import _
 
 FORMULA = r"""
-\mathcal{L}(\theta)=-\,\mathbb{E}_{(x,y_w,y_l)}\big[\log\sigma\big(r_\theta(x,y_w)-r_\theta(x,y_l)-m\big)\big]
-+c\,\mathbb{E}\big[\big(r_\theta(x,y_w)+r_\theta(x,y_l)\big)^2\big]
+\begin{aligned}
+\mathcal{L}(\theta)=&-\mathbb{E}_{(x,y_w,y_l)}\big[\log\sigma\big(r_\theta(x,y_w)-r_\theta(x,y_l)-m\big)\big]\\
+&+c\,\mathbb{E}\big[\big(r_\theta(x,y_w)+r_\theta(x,y_l)\big)^2\big]
+\end{aligned}
 """
 
 
