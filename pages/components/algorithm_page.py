@@ -107,13 +107,15 @@ def draw(about: About) -> None:
 
 def _own(algorithm: str, run_id: str | None) -> str | None:
     """The run, if it is of this algorithm (or is gone, which its panel says); else where it is shown."""
+    if not run_id:
+        return None
     try:
-        of = run_folders.open_run(run_id).algorithm if run_id else algorithm
+        of = state.feed(run_id).run.algorithm
     except PlaygroundError:
-        of = algorithm
-    if run_id is None or of in ("", algorithm):  # "": its folder is damaged
         return run_id
-    st.session_state.pop(f"shown:{algorithm}", None)  # without that link the page is its own again
+    if of in ("", algorithm):  # "": its folder is damaged
+        return run_id
+    state.forget_run(algorithm)  # without that link the page is its own again
     st.info(_("The link leads to a run of {algorithm}.").format(algorithm=_(title(of))), icon=":material/info:")
     st.page_link(f"{of}.py", label=_("Open the run, down to its tokens"), icon=":material/arrow_outward:", query_params={"run": run_id})
     return None

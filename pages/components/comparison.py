@@ -175,7 +175,7 @@ def _answer(comparison: Comparison, j: int, i: int, limit: float) -> None:
     side = comparison.conditions.sides[j]
     label = []
     if len(comparison.conditions.sides) > 1:
-        if not side.is_untouched and len({one.algorithm for one in comparison.conditions.sides}) > 2:  # "" is the untouched one's
+        if not side.is_untouched and len({one.algorithm for one in comparison.conditions.sides if not one.is_untouched}) > 1:
             label.append(_(title(side.algorithm)))
         label.append(_("before") if side.is_untouched else _("step {step}").format(step=side.step))
     if answer.scored:

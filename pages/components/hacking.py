@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from pages.components import charts, demo, state, theme
 from pages.components.i18n import _
-from pages.components.live import state_name
+from pages.components.live import how_far
 from pages.components.numbers import number
 from pages.components.text import plain
 from rlhf.errors import PlaygroundError
@@ -31,7 +31,7 @@ def watched() -> list[Run]:
 def draw(chosen: Mapping[str, str]) -> None:
     """Curves, verdicts and samples of runs, by their names; polls while one of them is alive."""
     alive = any(_alive(run_id) for run_id in chosen)
-    st.fragment(_watch, run_every=REFRESH_SECONDS if alive else None, key="hacking-curves")(dict(chosen), alive)
+    st.fragment(_watch, run_every=REFRESH_SECONDS if alive else None, key="hacking-curves")(chosen, alive)
 
 
 def _alive(run_id: str) -> bool:
@@ -56,7 +56,7 @@ def _watch(chosen: Mapping[str, str], alive: bool) -> None:
     verdicts = {run: judge(rows) for run, rows in found.items()}
     for run, verdict in verdicts.items():
         _verdict(run, chosen[run.id], verdict)
-    _samples({run: verdict for run, verdict in verdicts.items() if verdict}, chosen)
+    _samples({run.id: verdict for run, verdict in verdicts.items() if verdict}, chosen)
 
 
 def _plots(found: dict[Run, list[Measurement]], names: Mapping[str, str]) -> None:
@@ -115,9 +115,8 @@ def _verdict(run: Run, called: str, verdict: Verdict | None) -> None:
     status = run.status
     name = f"**{plain(called)}**"
     if status.state in state.LIVE_STATES:
-        where = _("{state}, step {step} of {steps}").format(state=state_name(status), step=status.step, steps=status.steps)
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"{name}: {where}", width="content")
+            st.markdown(f"{name}: {how_far(status)}", width="content")
             st.page_link("grpo.py", label=_("Pause or stop it"), icon=":material/arrow_outward:", query_params={"run": run.id})
         return
     if verdict is None:
@@ -141,19 +140,18 @@ def _verdict(run: Run, called: str, verdict: Verdict | None) -> None:
         st.success(f"{name}: {words.format(**figures)}", icon=":material/check:")
 
 
-def _samples(measured: Mapping[Run, Verdict], names: Mapping[str, str]) -> None:
+def _samples(verdicts: Mapping[str, Verdict], names: Mapping[str, str]) -> None:
     """Held-out answers of one of the runs before, at and after the gold reward's peak."""
-    if not measured:
+    if not verdicts:
         return
     st.markdown(f"##### {_('What was written')}")
-    verdicts = {run.id: verdict for run, verdict in measured.items()}
     run_id = next(iter(verdicts))
     if len(verdicts) > 1:
         run_id = st.selectbox(
             _("Run"), list(verdicts), format_func=lambda one: names[one], key="hacking/samples", label_visibility="collapsed"
         )
     feed, verdict = state.feed(run_id), verdicts[run_id]
-    last = _("The newest") if _alive(run_id) else _("At the end")
+    last = _("The newest") if feed.run.status.state in state.LIVE_STATES else _("At the end")
     steps = {_("Before"): verdict.start.step, _("At the peak of gold"): verdict.peak.step, last: verdict.end.step}
     answers = {title: demo.heldout(feed, step) for title, step in steps.items()}
     prompts = [prompt for prompt in next(iter(answers.values())) if all(prompt in found for found in answers.values())]

@@ -77,6 +77,11 @@ def state_name(status: Status) -> str:
     }[status.state]  # fmt: skip
 
 
+def how_far(status: Status) -> str:
+    """State and step in a line."""
+    return _("{state}, step {step} of {steps}").format(state=state_name(status), step=status.step, steps=status.steps)
+
+
 def phase_name(phase: str) -> str:
     return {
         "loading": _("loading the model"), "sampling": _("writing answers"), "scoring": _("scoring answers"),

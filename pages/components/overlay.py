@@ -22,7 +22,8 @@ def overlay(chosen: Sequence[Run]) -> None:
             pair = {"run": chosen[0].id, "run2": chosen[1].id}
             st.page_link("compare.py", label=_("Compare their answers"), icon=":material/compare:", query_params=pair)
         delete_button(list(chosen))
-    rows = {name: run.metrics() for name, run in named(chosen).items()}
+    runs = named(chosen)
+    rows = {name: run.metrics() for name, run in runs.items()}
     keys = shared_first([{key for row in table for key in row} for table in rows.values()])
     if not keys:
         st.caption(_("These runs have no curves yet."))
@@ -37,7 +38,7 @@ def overlay(chosen: Sequence[Run]) -> None:
         log = st.toggle(_("Log scale"), key="runs/log", persist_state="session")
     algorithms = [run.algorithm for run in chosen]
     distinct = len(set(algorithms)) == len(algorithms)  # then an algorithm's colour says which curve is which
-    colours = {name: theme.ALGORITHM_COLOURS.get(run.algorithm, theme.GREY) for name, run in named(chosen).items()} if distinct else None
+    colours = {name: theme.ALGORITHM_COLOURS.get(run.algorithm, theme.GREY) for name, run in runs.items()} if distinct else None
     figure = charts.metric_figure(rows, key, smooth, log, colours=colours)
     charts.still(figure, key="runs/overlay", tools=True)
     if without := [html.unescape(name) for name, table in rows.items() if not any(key in row for row in table)]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from pages.components import models, vote_rule, vote_writer
+from pages.components import models, state, vote_rule, vote_writer
 from pages.components.i18n import _
-from pages.components.live import live_panel, state_name
+from pages.components.live import how_far, live_panel
 from pages.components.numbers import number
 from pages.components.text import plain, show_error
 from pages.components.vote_writer import Ballot, Candidate, Settings
@@ -51,20 +51,16 @@ def gone() -> list[str]:
 
 
 def trained(run: Run | None) -> bool:
-    return run is not None and bool(run.checkpoints()) and run.status.state not in ("queued", "running")
+    return run is not None and bool(run.checkpoints()) and not under_way(run)
 
 
 def under_way(run: Run | None) -> bool:
-    return run is not None and run.status.state in ("queued", "running")
+    return run is not None and run.status.state in state.LIVE_STATES
 
 
 def _state(run: Run | None) -> str:
     """How far the run of an earlier stage is; "" where there is none."""
-    if run is None:
-        return ""
-    status = run.status
-    where = _("{state}, step {step} of {steps}").format(state=state_name(status), step=status.step, steps=status.steps)
-    return f"{plain(run.name)}: {where}"
+    return f"{plain(run.name)}: {how_far(run.status)}" if run else ""
 
 
 @dataclass(frozen=True)
@@ -118,12 +114,13 @@ def stage_reward(kept: Kept) -> None:
     if not kept.are_enough:
         st.info(_("There are too few votes yet: go back to stage 1."), icon=":material/arrow_back:")
         return
-    kind = "secondary" if trained(run_of(REWARD)) else "primary"  # then what comes next is to go on
-    words, busy = _("Train it on {n} pairs").format(n=f"{len(kept.pairs):,}"), under_way(run_of(REWARD))
-    if st.button(words, icon=":material/scale:", type=kind, key="road/reward", disabled=busy):
+    run = run_of(REWARD)
+    kind = "secondary" if trained(run) else "primary"  # then what comes next is to go on
+    words = _("Train it on {n} pairs").format(n=f"{len(kept.pairs):,}")
+    if st.button(words, icon=":material/scale:", type=kind, key="road/reward", disabled=under_way(run)):
         config = make_config("reward_model", model=MODEL, data="custom")
         _submit(REWARD, config, split(kept.pairs, votes.described(kept.votes)), _("road: reward model"))
-    if run := run_of(REWARD):
+    if run:
         live_panel(run.id, compact=True)
         if trained(run):
             last = next((row for row in reversed(run.metrics()) if "eval/accuracy" in row), None)
@@ -148,18 +145,18 @@ def _submit(name: str, config: object, dataset: Dataset, label: str) -> None:
 
 def stage_policy(kept: Kept) -> None:
     st.markdown(_("The policy is trained against the reward model (GRPO or PPO), or on the same votes without one (DPO)."))
-    reward = run_of(REWARD)
+    reward, run = run_of(REWARD), run_of(POLICY)
     ways = ["grpo", "ppo", "dpo"]
     way = st.segmented_control(_("How"), ways, default="grpo", required=True, format_func=lambda name: _(title(name)), key="road/way")
     if way != "dpo" and not trained(reward):
         words = _("There is no reward model yet: go back to stage 2, or take DPO, which needs none.")
         st.info(_state(reward) or words, icon=":material/arrow_back:")
     elif st.button(
-        _("Train the policy"), icon=":material/play_arrow:", type="secondary" if trained(run_of(POLICY)) else "primary", key="road/policy",
-        disabled=under_way(run_of(POLICY)),
+        _("Train the policy"), icon=":material/play_arrow:", type="secondary" if trained(run) else "primary", key="road/policy",
+        disabled=under_way(run),
     ):  # fmt: skip
         _start_policy(str(way), reward, kept)
-    if run := run_of(POLICY):
+    if run:
         live_panel(run.id, compact=True)
         if trained(run):
             st.page_link(f"{run.algorithm}.py", label=_("Open it: every plot, step and token"), query_params={"run": run.id})

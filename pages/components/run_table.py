@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from pages.components import theme
+from pages.components import state, theme
 from pages.components.i18n import _
 from pages.components.live import state_name
 from pages.components.numbers import number
@@ -21,7 +21,6 @@ from rlhf.runs import Run
 
 REFRESH_SECONDS = 2.0
 CURVE_POINTS = 48
-ALIVE = ("queued", "running")
 SELECTED = "runs/selected"
 
 
@@ -128,14 +127,14 @@ def select(ids: Sequence[str]) -> None:
 
 def table() -> None:
     """The table. It keeps itself up to date for as long as a run is alive."""
-    alive = any(run.status.state in ALIVE for run in runs.list_runs())
+    alive = any(run.status.state in state.LIVE_STATES for run in runs.list_runs())
     st.fragment(_table, run_every=REFRESH_SECONDS if alive else None, key="runs-table")(alive)
 
 
 def _table(was_alive: bool) -> None:
     listed = runs.list_runs()
     ids = [run.id for run in listed]
-    if was_alive and not any(run.status.state in ALIVE for run in listed):
+    if was_alive and not any(run.status.state in state.LIVE_STATES for run in listed):
         st.rerun()  # the last one has ended: nothing to wait for any more
     # Streamlit keeps a selection by row number. When rows come or go the table becomes a new one, with the same runs selected.
     if st.session_state.get("runs/order") != ids:

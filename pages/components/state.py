@@ -152,10 +152,15 @@ def shown_run(page: str) -> str | None:
     return run_id
 
 
+def forget_run(page: str) -> None:
+    """A page shows no run any more unless the link names one."""
+    st.session_state.pop(f"shown:{page}", None)
+
+
 def show_run(page: str, run_id: str | None) -> None:
     """Let a page show a run (or none), now, after a refresh and in a copied link."""
     if run_id is None:
-        st.session_state.pop(f"shown:{page}", None)
+        forget_run(page)
         st.query_params.pop("run", None)
     else:
         st.session_state[f"shown:{page}"] = run_id

@@ -73,10 +73,11 @@ def simulate(settings: Settings, rater: SimulatedRater, many: int, choices: int 
         found = apart(written, rater) if choices > 2 else written
         ballots += found
         fruitless = 0 if found else fruitless + len(prompts)
-        if fruitless >= FRUITLESS and not written:
-            raise DataError(f"{settings.side.model} always writes the same answer.", "Raise the temperature, or choose other prompts.")
         if fruitless >= FRUITLESS:
-            raise DataError(f"The rule finds all answers of {settings.side.model} equal.", "Choose another rule, or give it a weight.")
+            model = settings.side.model
+            if not written:
+                raise DataError(f"{model} always writes the same answer.", "Raise the temperature, or choose other prompts.")
+            raise DataError(f"The rule finds all answers of {model} equal.", "Choose another rule, or give it a weight.")
         bar.progress(len(ballots) / many, text=_("{done} of {all} pairs are written").format(done=len(ballots), all=many))
     bar.progress(1.0, text=_("Voting"))
     made = judged(ballots, rater)

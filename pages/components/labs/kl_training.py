@@ -13,7 +13,7 @@ from pages.components.i18n import _
 from pages.components.labs import setting, simplex
 from pages.components.labs.kl_example import LAB, Example, Preset, controls, grouped, preset_buttons
 from pages.components.labs.live_figure import live_figure
-from pages.components.labs.playing import begin, player
+from pages.components.labs.playing import player, start
 from pages.components.labs.plot import Plot
 from pages.components.labs.question import Choice, guess, reveal
 from pages.components.numbers import number
@@ -82,7 +82,7 @@ def draw() -> None:
             with st.spinner(_("Training")):
                 paths = {name: et.train(name, example.reference, example.rewards, setup) for name in et.ALGORITHMS}
             st.session_state[TRAINED] = settings, kind, example, paths
-            begin(LAB, "training")
+            start(LAB, "training")
         if TRAINED not in st.session_state:
             return
         made_with, made_kind, made_of, paths = st.session_state[TRAINED]

@@ -71,7 +71,7 @@ def player(lab: str, last: int | None, name: str = "play") -> int:
             st.button(_("Pause"), icon=":material/pause:", key=f"{at}/pause", on_click=_pause, args=(lab,))
         else:
             st.button(
-                _("Play"), icon=":material/play_arrow:", key=f"{at}/start", on_click=_start, args=(lab, name, 0 if ended else frame),
+                _("Play"), icon=":material/play_arrow:", key=f"{at}/start", on_click=start, args=(lab, name, 0 if ended else frame),
                 disabled=last == 0, type="primary",
             )  # fmt: skip
         counted = f"{frame} / {last}" if last is not None else f"{frame}"
@@ -85,17 +85,13 @@ def reset(lab: str, name: str = "play") -> None:
     st.session_state.pop(f"{lab}/playing", None)
 
 
-def begin(lab: str, name: str = "play") -> None:
-    """Play from the first frame, before ``player`` is drawn: what was just computed shows itself."""
-    _start(lab, name, 0)
-
-
 def _go(lab: str, name: str, frame: int) -> None:
     st.session_state[f"{lab}/{name}"] = frame
     st.session_state.pop(f"{lab}/playing", None)
 
 
-def _start(lab: str, name: str, frame: int) -> None:
+def start(lab: str, name: str, frame: int = 0) -> None:
+    """Play from a frame: in a callback, or before ``player`` is drawn."""
     st.session_state[f"{lab}/{name}"] = frame
     st.session_state[f"{lab}/playing"] = name
 

@@ -54,8 +54,8 @@ def sync(page: str) -> None:
     """Exchange what is solved with the browser's storage; drawn once on each page of the labs, invisible, and before the lab's fragment:
     in it every slider would wait for it. ``tell`` is for what is solved in the fragment."""
     key = f"labs-progress-{page}"
-    st.session_state[TOLD] = _known()
-    _component(key=key, data=_known(), on_progress_change=lambda: take((st.session_state.get(key) or {}).get("progress")))
+    st.session_state[TOLD] = known = _known()
+    _component(key=key, data=known, on_progress_change=lambda: take((st.session_state.get(key) or {}).get("progress")))
 
 
 def tell() -> None:
